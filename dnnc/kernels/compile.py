@@ -1,0 +1,202 @@
+"""From kernels to addresses: Numba compiles, the disk cache keeps, llvmlite loads.
+
+A kernel found in the cache is loaded without importing numba. An entry is the object file that LLVM
+made, behind a digest of its bytes; its name is a hash of the kernel's key and of everything else
+that decides the machine code: the sources of `dnnc.kernels`, the processor, the versions of numba
+and llvmlite. An entry that is broken is compiled again; writers replace entries atomically, so that
+processes may share the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from dnnc.cache import cache_directory, write_atomically
+from dnnc.kernels.abi import Kernel
+from dnnc.kernels.target import host, target_machine
+
+__all__ = ["compile_object", "load_kernels", "optimized_ir"]
+
+_DIGEST = 32
+_LOCK = threading.Lock()
+
+
+def load_kernels(kernels: Iterable[Kernel]) -> list[int]:
+    """Addresses of the machine code of each kernel, compiling what the cache lacks."""
+    wanted = list(kernels)
+    engine = _engine()
+    with _LOCK:
+        engine.add({kernel.key: kernel for kernel in wanted})
+        return [engine.addresses[kernel.key] for kernel in wanted]
+
+
+class _Engine:
+    """Loaded machine code. It lives as long as the process, since programs hold addresses."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, int] = {}
+        machine = target_machine()
+        self._jit = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+    def add(self, kernels: dict[str, Kernel]) -> None:
+        missing = {key: kernel for key, kernel in kernels.items() if key not in self.addresses}
+        for kernel in missing.values():
+            code = llvm.object_file.ObjectFileRef.from_data(_cached_object(kernel))
+            self._jit.add_object_file(code)
+        if missing:
+            self._jit.finalize_object()
+        for key in missing:
+            self.addresses[key] = self._jit.get_function_address(_symbol(key))
+
+
+@cache
+def _engine() -> _Engine:
+    return _Engine()
+
+
+def _symbol(key: str) -> str:
+    return f"dnnc_{key}"
+
+
+def _cached_object(kernel: Kernel) -> bytes:
+    path = _entry(f"{hashlib.sha256(f'{kernel.key} {_fingerprint()}'.encode()).hexdigest()}.o")
+    found = _read_entry(path) if path else None
+    if found is None:
+        found = compile_object(kernel)
+        if path:
+            # A full or read-only disk costs the next start time, nothing else.
+            with suppress(OSError):
+                write_atomically(path, hashlib.sha256(found).digest() + found)
+    return found
+
+
+def _entry(name: str) -> Path | None:
+    """The path of a cache entry; None where there is no cache."""
+    directory = cache_directory()
+    if directory is None:
+        return None
+    folder = directory / "kernels"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return None
+    return folder / name
+
+
+def _read_entry(path: Path) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, body = data[:_DIGEST], data[_DIGEST:]
+    return body if body and hashlib.sha256(body).digest() == digest else None
+
+
+@cache
+def _fingerprint() -> str:
+    """What decides machine code besides the kernel's key."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    target = host()
+    facts = (target.cpu, target.features, version("numba"), version("llvmlite"), sys.version_info)
+    digest.update(repr(facts).encode())
+    return digest.hexdigest()
+
+
+def compile_object(kernel: Kernel) -> bytes:
+    """The object file of one kernel, which defines the symbol `dnnc_<key>`."""
+    module = _compile_module(kernel)
+    _check_symbols(kernel, module)
+    return bytes(target_machine().emit_object(module))
+
+
+def optimized_ir(kernel: Kernel) -> tuple[str, str]:
+    """LLVM IR and assembly of a kernel, for people who look at what became of it."""
+    module = _compile_module(kernel)
+    return str(module), str(target_machine().emit_assembly(module))
+
+
+def _numba(module: str) -> Any:
+    """A module of `numba.core`, imported when first needed and untyped."""
+    return import_module(f"numba.core.{module}")
+
+
+def _compile_module(kernel: Kernel) -> Any:
+    """Compile by Numba up to an optimized LLVM module."""
+    compiler = _numba("compiler")
+    cpu_target = _numba("registry").cpu_target
+    i64 = _numba("types").int64
+    function = kernel.build()
+    typing, target = cpu_target.typing_context, cpu_target.target_context
+    typing.refresh()
+    target.refresh()
+    flags = compiler.Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    # Contraction alone: reassociation would undo the compensated steps of elementary functions, and
+    # flags that assume no NaN would hide what the training layer must detect.
+    flags.fastmath = _numba("cpu").FastMathOptions({"contract"})
+    library = _library_class()(target.codegen(), kernel.name)
+    with _numba("compiler_lock").global_compiler_lock:
+        result = compiler.compile_extra(
+            typing, target, function, (i64, i64, i64), i64, flags, {}, library=library
+        )
+        library.finalize()
+    module = library.module
+    module.get_function(result.fndesc.mangled_name).name = _symbol(kernel.key)
+    return module
+
+
+@cache
+def _library_class() -> Any:
+    """Numba's code library, but optimized for `host()` and never run by Numba's own engine."""
+    base: Any = _numba("codegen").JITCodeLibrary
+
+    class KernelLibrary(base):  # type: ignore[misc]
+        def _optimize_final_module(self) -> None:
+            _optimize(self._final_module)
+
+        def _finalize_final_module(self) -> None:
+            self._finalized = True
+
+        @property
+        def module(self) -> Any:
+            return self._final_module
+
+    return KernelLibrary
+
+
+def _optimize(module: Any) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    options.loop_interleaving = True
+    options.loop_unrolling = True
+    builder = llvm.create_pass_builder(target_machine(), options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def _check_symbols(kernel: Kernel, module: Any) -> None:
+    """Refuse code that calls what this process does not have: the linker would end the process."""
+    for function in module.functions:
+        name = function.name
+        if not function.is_declaration or name.startswith("llvm."):
+            continue
+        if not llvm.address_of_symbol(name):
+            raise AssertionError(
+                f"kernel {kernel.name} needs the symbol {name}, which is not there"
+            )

@@ -1,0 +1,219 @@
+"""What kernels are written with beyond plain Python: memory, slots, partition of work.
+
+Imports numba; import it only inside `Kernel.build`. An address is an int64. Kernels see no arrays:
+they load and store elements at `address + index * size`.
+
+`load(dtype, buffer)` and `store(dtype, buffer)` make intrinsics. `buffer` numbers the memory that
+the kernel's accesses go to: accesses with different numbers are declared not to overlap, which lets
+loops vectorize without checks; None may overlap anything. A result that may overwrite an operand
+(`Call.in_place`) keeps its own number: that is sound because every store there waits for the load
+of the same element.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, register_jitable
+
+__all__ = [
+    "NUMBA_TYPES",
+    "call_kernel",
+    "copy_bytes",
+    "load",
+    "pause",
+    "prefetch",
+    "share",
+    "slot",
+    "store",
+    "zero_bytes",
+]
+
+#: Numba's type of each element type. Bool is held as Numba's boolean, one byte in memory.
+NUMBA_TYPES: dict[str, Any] = {
+    "f32": types.float32,
+    "f64": types.float64,
+    "i32": types.int32,
+    "i64": types.int64,
+    "u8": types.uint8,
+    "i8": types.int8,
+    "bool": types.boolean,
+}
+
+_LLVM_TYPES: dict[str, ir.Type] = {
+    "f32": ir.FloatType(),
+    "f64": ir.DoubleType(),
+    "i32": ir.IntType(32),
+    "i64": ir.IntType(64),
+    "u8": ir.IntType(8),
+    "i8": ir.IntType(8),
+    "bool": ir.IntType(8),
+}
+
+_I64 = ir.IntType(64)
+#: Alias classes that one kernel may tell apart.
+_CLASSES = 48
+
+
+@intrinsic
+def slot(typing_context, args, k):  # type: ignore[no-untyped-def]
+    """`slot(args, k)`: argument `k` of the call, an int64."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        table = builder.inttoptr(values[0], _I64.as_pointer())
+        return builder.load(builder.gep(table, [values[1]]))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@cache
+def load(dtype: str, buffer: int | None = None) -> Any:
+    """The intrinsic `f(address, index)`: element `index` of type `dtype` from `address`."""
+    numba_type, llvm_type = NUMBA_TYPES[dtype], _LLVM_TYPES[dtype]
+
+    @intrinsic
+    def load_element(typing_context, address, index):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            pointer = element_pointer(builder, llvm_type, values[0], values[1])
+            result = builder.load(pointer)
+            mark(builder.module, result, buffer)
+            if dtype == "bool":
+                return builder.icmp_unsigned("!=", result, llvm_type(0))
+            return result
+
+        return numba_type(types.int64, types.int64), generate
+
+    return load_element
+
+
+@cache
+def store(dtype: str, buffer: int | None = None) -> Any:
+    """The intrinsic `f(address, index, value)`: set element `index`; `value` is of type `dtype`."""
+    numba_type, llvm_type = NUMBA_TYPES[dtype], _LLVM_TYPES[dtype]
+
+    @intrinsic
+    def store_element(typing_context, address, index, value):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            pointer = element_pointer(builder, llvm_type, values[0], values[1])
+            value = builder.zext(values[2], llvm_type) if dtype == "bool" else values[2]
+            mark(builder.module, builder.store(value, pointer), buffer)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, numba_type), generate
+
+    return store_element
+
+
+def element_pointer(
+    builder: ir.IRBuilder, element: ir.Type, address: ir.Value, index: ir.Value
+) -> ir.Value:
+    """Pointer to an element (or the first of a vector): `address` in bytes, `index` in elements."""
+    base = builder.inttoptr(address, element.as_pointer())
+    return builder.gep(base, [index], inbounds=True)
+
+
+def mark(module: ir.Module, access: Any, buffer: int | None) -> None:
+    """Declare that a load or store goes to memory `buffer` and to no other numbered memory."""
+    if buffer is None:
+        return
+    own, others = _alias_metadata(module, buffer)
+    access.set_metadata("alias.scope", own)
+    access.set_metadata("noalias", others)
+
+
+def _alias_metadata(module: ir.Module, buffer: int) -> tuple[Any, Any]:
+    assert 0 <= buffer < _CLASSES
+    domain = module.add_metadata(["dnnc"])
+    scopes = [module.add_metadata([f"dnnc.buffer.{k}", domain]) for k in range(_CLASSES)]
+    others = [scope for k, scope in enumerate(scopes) if k != buffer]
+    return module.add_metadata([scopes[buffer]]), module.add_metadata(others)
+
+
+@intrinsic
+def zero_bytes(typing_context, address, count):  # type: ignore[no-untyped-def]
+    """`zero_bytes(address, count)`: set `count` bytes to zero."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        byte, flag = ir.IntType(8), ir.IntType(1)
+        pointer = byte.as_pointer()
+        function = builder.module.declare_intrinsic("llvm.memset", [pointer, _I64])
+        target = builder.inttoptr(values[0], pointer)
+        builder.call(function, [target, byte(0), values[1], flag(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def copy_bytes(typing_context, target, source, count):  # type: ignore[no-untyped-def]
+    """`copy_bytes(target, source, count)`: copy bytes between places that do not overlap."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        pointer = ir.IntType(8).as_pointer()
+        function = builder.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, _I64])
+        to, source = (builder.inttoptr(value, pointer) for value in values[:2])
+        builder.call(function, [to, source, values[2], ir.IntType(1)(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+    """`prefetch(address)`: fetch the cache line there for reading."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+        function = _declare(builder.module, "llvm.prefetch.p0", kind)
+        builder.call(function, [builder.inttoptr(values[0], pointer), i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@register_jitable
+def share(count: int, grain: int, tid: int, threads: int) -> tuple[int, int]:
+    """The half-open range of `count` items for thread `tid`: whole grains, evenly spread."""
+    grains = (count + grain - 1) // grain
+    start = grains * tid // threads * grain
+    stop = min(grains * (tid + 1) // threads * grain, count)
+    return start, stop
+
+
+@intrinsic
+def pause(typing_context):  # type: ignore[no-untyped-def]
+    """Tell the processor that this is a spin loop."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        if builder.module.triple.startswith("x86"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(_declare(builder.module, "llvm.x86.sse2.pause", kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def call_kernel(typing_context, address, args, tid, threads):  # type: ignore[no-untyped-def]
+    """Call compiled code by its address: Numba's native convention is `i32 f(ret*, exc**, ...)`."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        result = _I64.as_pointer()
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [result, byte.as_pointer(), _I64, _I64, _I64])
+        with builder.goto_entry_block():
+            value, error = builder.alloca(_I64), builder.alloca(byte)
+        function = builder.inttoptr(values[0], kind.as_pointer())
+        builder.call(function, [value, error, *values[1:]])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 4), generate
+
+
+def _declare(module: ir.Module, name: str, kind: ir.FunctionType) -> ir.Function:
+    found = module.globals.get(name)
+    return found if found is not None else ir.Function(module, kind, name)
