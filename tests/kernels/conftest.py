@@ -1,0 +1,90 @@
+"""Runs the calls of one node on arrays, without a program around them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from dnnc.ir.graph import Node, Value
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch
+from dnnc.kernels.compile import load_kernels
+
+Runner = Callable[..., list[np.ndarray]]
+
+
+def run_calls(
+    calls: Sequence[Call],
+    arrays: dict[int, np.ndarray],
+    sizes: Mapping[str, int],
+    threads: int,
+) -> None:
+    """Run calls in order; in each, thread after thread. `arrays` holds the memory of values by identity."""
+    keep: list[np.ndarray] = []
+    scratch: dict[tuple[int, int], int] = {}
+
+    def aligned(size: int) -> int:
+        # Poisoned: a kernel that reads what it did not write must not pass by luck.
+        memory = np.full(size + 128, 0xFF, np.uint8)
+        keep.append(memory)
+        return (memory.ctypes.data + 63) // 64 * 64
+
+    def address(argument: object, tid: int) -> int:
+        if isinstance(argument, Buffer):
+            return int(arrays[id(argument.value)].ctypes.data)
+        if isinstance(argument, Integer):
+            return argument.size.evaluate(sizes)
+        assert isinstance(argument, Scratch)
+        key = (id(argument), tid if argument.per_thread else -1)
+        if key not in scratch:
+            scratch[key] = aligned(argument.bytes.evaluate(sizes))
+        return scratch[key]
+
+    addresses = load_kernels([call.kernel for call in calls])
+    i64 = ctypes.c_int64
+    for call, code in zip(calls, addresses, strict=True):
+        # Numba's convention: i32 f(result*, error**, arguments...).
+        function = ctypes.CFUNCTYPE(
+            ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, i64, i64, i64
+        )(code)
+        for tid in range(threads):
+            table = np.array([address(a, tid) for a in call.arguments], np.int64)
+            result, error = i64(0), ctypes.c_void_p()
+            status = function(
+                ctypes.addressof(result), ctypes.addressof(error), table.ctypes.data, tid, threads
+            )
+            assert status == 0
+
+
+@pytest.fixture
+def run_node() -> Runner:
+    """`run(node, calls, arrays, sizes, threads)`: the results of a node's calls on operand arrays."""
+
+    def run(
+        node: Node,
+        calls: Sequence[Call],
+        operands: Sequence[np.ndarray],
+        sizes: Mapping[str, int] | None = None,
+        threads: int = 1,
+    ) -> list[np.ndarray]:
+        arrays: dict[int, np.ndarray] = {}
+        for value, array in zip(node.operands, operands, strict=True):
+            arrays[id(value)] = np.ascontiguousarray(array)
+        results = []
+        for value in node.results:
+            results.append(guarded(value, sizes or {}))
+            arrays[id(value)] = results[-1]
+        run_calls(calls, arrays, sizes or {}, threads)
+        return results
+
+    return run
+
+
+def guarded(value: Value, sizes: Mapping[str, int]) -> np.ndarray:
+    """An array of a value's type, full of bytes that no kernel leaves."""
+    shape = value.type.concrete(sizes)
+    array = np.empty(shape, value.type.dtype.numpy)
+    array.reshape(-1).view(np.uint8)[...] = 0xA5
+    return array

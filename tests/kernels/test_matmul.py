@@ -1,0 +1,84 @@
+"""Matrix products against NumPy, on sizes around every boundary of the tiles."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+
+from dnnc.ir.graph import Value
+from dnnc.ir.types import DType, TensorType
+from dnnc.kernels.abi import lower
+from dnnc.kernels.matmul import matmul_call
+from dnnc.ops.linear import matmul
+
+SIZES = [
+    (1, 1, 1), (2, 3, 5), (4, 32, 16), (14, 32, 64), (15, 33, 17), (29, 70, 31), (61, 100, 40),
+    (1, 130, 600), (126, 10, 84), (33, 17, 1030), (3, 0, 4), (3, 4, 0), (0, 3, 4), (20, 64, 1024),
+]  # fmt: skip
+
+
+def operands(dtype, lead, m, n, k, transpose_a, transpose_b, seed=0):
+    random = np.random.default_rng(seed)
+    a_shape = (*lead, k, m) if transpose_a else (*lead, m, k)
+    b_shape = (*lead, n, k) if transpose_b else (*lead, k, n)
+    draw = lambda s: (  # noqa: E731
+        random.standard_normal(s) if dtype.is_float else random.integers(-9, 9, s)
+    )
+    return [draw(shape).astype(dtype.numpy) for shape in (a_shape, b_shape)]
+
+
+def node_of(arrays, transpose_a, transpose_b):
+    values = [Value(TensorType.make(DType.of(a), a.shape)) for a in arrays]
+    return matmul(*values, transpose_a=transpose_a, transpose_b=transpose_b).node
+
+
+def expected(node, arrays):
+    wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
+    return node.op.evaluate(*wide)[0]
+
+
+@pytest.mark.parametrize("transpose", list(itertools.product([False, True], repeat=2)), ids=str)
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F64, DType.I32], ids=str)
+def test_product(run_node, dtype, transpose):
+    for m, n, k in SIZES:
+        arrays = operands(dtype, (), m, n, k, *transpose)
+        node = node_of(arrays, *transpose)
+        one, two, three = (run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2, 3))
+        wanted = expected(node, arrays)
+        bound = 1e-13 if dtype is DType.F64 else 1e-5
+        np.testing.assert_allclose(one, wanted, rtol=bound, atol=bound * (k + 1) ** 0.5)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+
+
+def test_batches_share_threads(run_node):
+    for lead, (m, n, k) in itertools.product([(3,), (2, 2), (0,)], [(5, 40, 7), (30, 9, 33)]):
+        for transpose in itertools.product([False, True], repeat=2):
+            arrays = operands(DType.F32, lead, m, n, k, *transpose)
+            node = node_of(arrays, *transpose)
+            one, two = (run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2))
+            np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-5, atol=1e-5)
+            np.testing.assert_array_equal(one, two)
+
+
+def test_sizes_known_when_running(run_node):
+    a, b = (Value(TensorType.make(DType.F32, shape)) for shape in (("n", 20), (20, 40)))
+    node = matmul(a, b).node
+    call = matmul_call(node.op, a, b, node.results[0])
+    for batch in (0, 1, 2, 37):
+        arrays = operands(DType.F32, (), batch, 40, 20, False, False)
+        got = run_node(node, [call], arrays, {"n": batch}, threads=2)[0]
+        np.testing.assert_allclose(got, arrays[0] @ arrays[1], rtol=1e-5, atol=1e-5)
+
+
+def test_an_element_has_the_same_bits_in_every_tile(run_node):
+    a, b = operands(DType.F32, (), 40, 70, 900, False, False)
+    whole = node_of((a, b), False, False)
+    want = run_node(whole, lower(whole), (a, b))[0]
+    for rows in (1, 3, 7, 13, 33):
+        part = node_of((a[:rows], b), False, False)
+        got = run_node(part, lower(part), (a[:rows], b))[0]
+        np.testing.assert_array_equal(got, want[:rows])
