@@ -1,8 +1,8 @@
 """The tree of a `.dnn` file: what was written, nothing resolved.
 
 Nodes are frozen and compare by content; every node knows its span. `parse` makes them,
-`format` prints them, `elaborate` gives them meaning. No layer, activation or option has a node of its
-own: they are names, and names are resolved later.
+`format` prints them, `elaborate` gives them meaning. No layer, activation or option has a node of
+its own: they are names, and names are resolved later.
 """
 
 from __future__ import annotations
@@ -123,12 +123,30 @@ class Stage(Node):
     has_arguments: bool = field(default=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pipe(Node):
-    """`value -> stage`; longer chains nest to the left."""
+    """`value -> stage`; longer chains nest to the left.
+
+    A chain may have a thousand stages, more than recursion bears: walk it with `unroll`.
+    """
 
     value: Expr
     stage: Stage
+
+    def unroll(self) -> tuple[Expr, tuple[Stage, ...]]:
+        """What the chain begins with, and its stages in order."""
+        stages = []
+        value: Expr = self
+        while isinstance(value, Pipe):
+            stages.append(value.stage)
+            value = value.value
+        return value, tuple(reversed(stages))
+
+    def __eq__(self, other: object) -> bool:
+        return self.unroll() == other.unroll() if isinstance(other, Pipe) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.unroll())
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,8 +397,8 @@ class Data(Node):
 class Job(Node):
     """`train M on D { }`, `compress S = M on D { }`, `distill T from M on D { }`, `search …`.
 
-    `kind` is the first word; `result` the name after it when one is bound by `=`; `model` and `data`
-    the names worked on; `teacher` the name after `from`.
+    `kind` is the first word; `result` the name after it when one is bound by `=`; `model` and
+    `data` the names worked on; `teacher` the name after `from`.
     """
 
     kind: str

@@ -1,0 +1,52 @@
+"""The user's private cache: where it lies, and how a file gets into it whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+__all__ = ["cache_directory", "write_atomically"]
+
+
+def cache_directory() -> Path | None:
+    """The directory for files that can be made again, created with mode 0700 where it is missing.
+
+    `$DNNC_CACHE`, else `$XDG_CACHE_HOME/dnnc`, else `~/.cache/dnnc`. None where there is no such
+    directory to be had, or where someone else could write into it: what is read back from here is
+    trusted, so the caller then works without a cache.
+    """
+    try:
+        directory = _wanted_directory()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    if not stat.S_ISDIR(status.st_mode):
+        return None
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        return None
+    if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    return directory
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or none; raises OSError where that fails."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _wanted_directory() -> Path:
+    if chosen := os.environ.get("DNNC_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative XDG_CACHE_HOME is invalid by its specification and is ignored.
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "dnnc"
