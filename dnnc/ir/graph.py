@@ -1,0 +1,195 @@
+"""Values and graphs.
+
+A program is a directed acyclic graph of immutable values. A `Value` is one result of a `Node`,
+which is an operator applied to operand values; a value without a node is an input. Identity is
+equality: a rewrite makes new values (`dnnc.ir.rewrite`) and never changes one. A `Graph` names
+inputs and outputs; its nodes are whatever the outputs need, in an order where operands come
+first.
+
+Every value made inside `with origin(...)` remembers the place in the text and the path of blocks
+it came from, so that an error, a profile and a dump can point at the user's line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dnnc.diagnostics import Span
+from dnnc.ir.dims import Dim
+from dnnc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from dnnc.ir.operator import Operator
+
+__all__ = [
+    "Graph",
+    "Input",
+    "Node",
+    "Origin",
+    "Output",
+    "Role",
+    "Value",
+    "apply",
+    "apply_all",
+    "current_origin",
+    "origin",
+    "sorted_nodes",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from: a place in the text, and the path of blocks (`layer_2.dense_1`)."""
+
+    span: Span | None = None
+    path: str = ""
+
+
+_NOWHERE = Origin()
+_ORIGIN: ContextVar[Origin] = ContextVar("origin", default=_NOWHERE)
+
+
+@contextmanager
+def origin(place: Origin) -> Iterator[None]:
+    """Values made inside carry this origin."""
+    token = _ORIGIN.set(place)
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(token)
+
+
+def current_origin() -> Origin:
+    """The origin that values get at this point."""
+    return _ORIGIN.get()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One tensor: an input where `node` is None, else result `index` of `node`.
+
+    `hint` is the name in the text, for dumps; it has no meaning.
+    """
+
+    type: TensorType
+    node: Node | None = None
+    index: int = 0
+    hint: str = ""
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.type.shape
+
+    def __repr__(self) -> str:
+        made_by = self.node.op.name if self.node else "input"
+        return f"<{self.hint or 'value'}: {self.type} of {made_by}>"
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """An operator applied to operands. Frozen after `apply` has filled `results`."""
+
+    op: Operator
+    operands: tuple[Value, ...]
+    results: tuple[Value, ...] = ()
+    origin: Origin = field(default_factory=current_origin)
+
+    def __repr__(self) -> str:
+        return f"<node {self.op.name}>"
+
+
+def apply_all(op: Operator, *operands: Value, hint: str = "") -> tuple[Value, ...]:
+    """Apply an operator; all results. Raises TypeRuleError."""
+    types = op.infer(*(value.type for value in operands))
+    node = Node(op, operands)
+    node.results = tuple(Value(t, node, i, hint) for i, t in enumerate(types))
+    return node.results
+
+
+def apply(op: Operator, *operands: Value, hint: str = "") -> Value:
+    """Apply an operator that has one result."""
+    return apply_all(op, *operands, hint=hint)[0]
+
+
+#: What an input is: a batch of "data", a trained "parameter", a "state" that the program itself
+#: updates (running statistics, an optimizer's moments), a "scalar" such as the step or the seed,
+#: or a plain "value" (inputs of regions).
+Role = str
+ROLES: tuple[Role, ...] = ("data", "parameter", "state", "scalar", "value")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Input:
+    """A named input and its role."""
+
+    name: str
+    value: Value
+    role: Role = "value"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """A result. With `updates`, it is the next value of the input of that name (same type)."""
+
+    name: str
+    value: Value
+    updates: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A named function from inputs to outputs.
+
+    `bounds` holds upper bounds of symbols (`seq <= context`).
+    """
+
+    name: str
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    bounds: dict[str, Dim] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every node that an output needs, operands first, in a stable order."""
+        return sorted_nodes(output.value for output in self.outputs)
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        return frozenset().union(*(item.value.type.symbols for item in self.inputs))
+
+    def input(self, name: str) -> Input:
+        """The input of that name; KeyError where there is none."""
+        for item in self.inputs:
+            if item.name == name:
+                return item
+        raise KeyError(name)
+
+
+def sorted_nodes(values: Iterable[Value]) -> list[Node]:
+    """The nodes that `values` need, operands before users, depth first from the left."""
+    order: list[Node] = []
+    done: set[int] = set()
+    # An explicit stack: a network may be deeper than Python's recursion allows.
+    for value in values:
+        if value.node is None:
+            continue
+        stack: list[tuple[Node, int]] = [(value.node, 0)]
+        while stack:
+            node, position = stack.pop()
+            if id(node) in done:
+                continue
+            while position < len(node.operands):
+                producer = node.operands[position].node
+                position += 1
+                if producer is not None and id(producer) not in done:
+                    stack.append((node, position))
+                    stack.append((producer, 0))
+                    break
+            else:
+                done.add(id(node))
+                order.append(node)
+    return order

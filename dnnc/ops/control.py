@@ -1,0 +1,175 @@
+"""Operators with a region: the loop over a sequence, and the group of operators in one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dnnc.ir.dims import Dim
+from dnnc.ir.graph import Graph, Value, apply_all
+from dnnc.ir.interpret import evaluate
+from dnnc.ir.types import TensorType
+from dnnc.ops.base import (
+    Array,
+    Gradients,
+    NoGradientError,
+    Operator,
+    TypeRuleError,
+    operator,
+)
+
+__all__ = ["Fused", "Scan", "scan"]
+
+
+@operator
+@dataclass(frozen=True)
+class Scan(Operator):
+    """A loop over axis 0 of sequences, from the last element to the first with `reverse`.
+
+    Operands are the first carries, the sequences (at least one) and captures, which stay the same.
+    The inputs of `body` are those of one turn in that order, with sequences lacking axis 0; its
+    outputs are the next carries, then what the turn emits. Results are the last carries, then the
+    emitted values stacked along a first axis, in the order of the sequences also with `reverse`.
+    """
+
+    name: ClassVar[str] = "scan"
+    multiple: ClassVar[bool] = True
+    body: Graph
+    carries: int
+    sequences: int = 1
+    reverse: bool = False
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        inputs = [item.value.type for item in self.body.inputs]
+        if len(types) != len(inputs) or self.sequences < 1:
+            raise TypeRuleError(
+                f"`{self.name}` of a body with {len(inputs)} inputs got {len(types)} operands, "
+                f"{self.sequences} of them sequences",
+                code="E208",
+            )
+        end = self.carries + self.sequences
+        length = self._length(types[self.carries : end])
+        for operand, (type, expected) in enumerate(zip(types, inputs, strict=True)):
+            turn = type
+            if self.carries <= operand < end:
+                turn = TensorType(type.dtype, type.shape[1:])
+            self._agree(self.body.inputs[operand].name, turn, expected, operand)
+        outputs = [output.value.type for output in self.body.outputs]
+        for i in range(self.carries):
+            self._agree(self.body.inputs[i].name, outputs[i], inputs[i], i)
+        emitted = (TensorType(t.dtype, (length, *t.shape)) for t in outputs[self.carries :])
+        return (*outputs[: self.carries], *emitted)
+
+    def _length(self, sequences: Sequence[TensorType]) -> Dim:
+        for operand, type in enumerate(sequences, self.carries):
+            if type.rank < 1:
+                raise TypeRuleError(
+                    f"`{self.name}` along {type}, which has no axes", "", "E205", operand
+                )
+            if type.shape[0] != sequences[0].shape[0]:
+                raise TypeRuleError(
+                    f"`{self.name}` along sequences of different lengths: "
+                    f"{sequences[0].shape[0]} and {type.shape[0]}",
+                    f"this is {type}",
+                    "E203",
+                    operand,
+                )
+        return sequences[0].shape[0]
+
+    def _agree(self, name: str, given: TensorType, expected: TensorType, operand: int) -> None:
+        if given != expected:
+            raise TypeRuleError(
+                f"`{name}` is {expected} in the loop, but gets {given}",
+                f"this is {given}",
+                "E203",
+                operand,
+            )
+
+    def evaluate(self, *arrays: Array) -> tuple[Array, ...]:
+        end = self.carries + self.sequences
+        state, sequences, captures = (
+            arrays[: self.carries],
+            arrays[self.carries : end],
+            arrays[end:],
+        )
+        inputs = [item.value for item in self.body.inputs]
+        outputs = [output.value for output in self.body.outputs]
+        length = len(sequences[0])
+        stacked = [
+            np.zeros((length, *value.type.concrete({})), value.type.dtype.numpy)
+            for value in outputs[self.carries :]
+        ]
+        for turn in reversed(range(length)) if self.reverse else range(length):
+            now = (*state, *(np.asarray(s[turn]) for s in sequences), *captures)
+            values = dict(zip(inputs, now, strict=True))
+            evaluate(self.body, values, {})
+            state = tuple(values[v] for v in outputs[: self.carries])
+            for stack, value in zip(stacked, outputs[self.carries :], strict=True):
+                stack[turn] = values[value]
+        return (*state, *stacked)
+
+    def gradient(
+        self,
+        dz: Sequence[Value | None],
+        z: Sequence[Value],
+        *operands: Value,
+        **_: object,
+    ) -> Gradients:
+        raise NoGradientError("a loop has no gradient")
+
+
+@operator
+@dataclass(frozen=True)
+class Fused(Operator):
+    """Operators that run as one kernel; made by the fusion pass, after gradients are derived.
+
+    Operands are the inputs of `body`, results its outputs. The values of the body align with the
+    iteration `space`; its reductions run along the axes `reduced` of that.
+    """
+
+    name: ClassVar[str] = "fused"
+    multiple: ClassVar[bool] = True
+    body: Graph
+    space: tuple[Dim, ...]
+    reduced: tuple[int, ...] = ()
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        inputs = [item.value.type for item in self.body.inputs]
+        if list(types) != inputs:
+            raise TypeRuleError(
+                f"`{self.name}` takes {', '.join(map(str, inputs))}, "
+                f"got {', '.join(map(str, types))}",
+                code="E203",
+            )
+        return tuple(output.value.type for output in self.body.outputs)
+
+    def evaluate(self, *arrays: Array) -> tuple[Array, ...]:
+        inputs = [item.value for item in self.body.inputs]
+        values = dict(zip(inputs, arrays, strict=True))
+        evaluate(self.body, values, {})
+        return tuple(values[output.value] for output in self.body.outputs)
+
+    def gradient(
+        self,
+        dz: Sequence[Value | None],
+        z: Sequence[Value],
+        *operands: Value,
+        **_: object,
+    ) -> Gradients:
+        raise NoGradientError("gradients are derived before operators are fused")
+
+
+def scan(
+    body: Graph,
+    init: Sequence[Value],
+    sequences: Sequence[Value],
+    captures: Sequence[Value] = (),
+    reverse: bool = False,
+) -> tuple[list[Value], list[Value]]:
+    """The last carries and the stacked emits of a loop; see `Scan`."""
+    op = Scan(body, len(init), len(sequences), reverse)
+    results = apply_all(op, *init, *sequences, *captures)
+    return list(results[: len(init)]), list(results[len(init) :])

@@ -1,0 +1,239 @@
+"""The largest element and the sum of windows that move over the last two axes of [N, C, H, W].
+
+The result has `floor((H + top + bottom - window) / stride) + 1` rows, and columns alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, TypedDict
+
+import numpy as np
+
+from dnnc.ir.dims import Dim, DimLike, dim
+from dnnc.ir.graph import Value
+from dnnc.ir.types import DType, TensorType
+from dnnc.ops.base import (
+    NUMBERS,
+    Array,
+    Gradients,
+    NoGradientError,
+    OnnxOp,
+    Operator,
+    TypeRuleError,
+    apply,
+    check_dtype,
+    check_positive,
+    check_rank,
+    operator,
+)
+from dnnc.ops.windows import (
+    NO_PADDING,
+    Padding,
+    embed,
+    output_size,
+    padding,
+    pair,
+    spread,
+    windows,
+)
+
+__all__ = [
+    "MaxPool",
+    "MaxPoolGradient",
+    "Movement",
+    "Pooling",
+    "SumPool",
+    "SumPoolGradient",
+    "max_pool",
+    "max_pool_gradient",
+    "sum_pool",
+    "sum_pool_gradient",
+]
+
+
+class Movement(TypedDict):
+    """How a window moves over an image: attributes of every pooling operator."""
+
+    window: tuple[Dim, Dim]
+    strides: tuple[Dim, Dim]
+    pads: Padding
+
+
+_ONES = (dim(1), dim(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(Operator):
+    """Base of pooling and its gradients. `pads` are top, left, bottom, right."""
+
+    window: tuple[Dim, Dim]
+    strides: tuple[Dim, Dim]
+    pads: Padding = NO_PADDING
+
+    @property
+    def movement(self) -> Movement:
+        """The attributes that a pooling operator and its gradient share."""
+        return {"window": self.window, "strides": self.strides, "pads": self.pads}
+
+    def _result(self, x: TensorType) -> TensorType:
+        check_dtype(self.name, NUMBERS, x)
+        check_rank(self.name, x, 4)
+        check_positive(self.name, "the window", *self.window)
+        check_positive(self.name, "a stride", *self.strides)
+        size = [
+            output_size(self.name, x.shape[2 + i], self.window[i], self.strides[i],
+                        (self.pads[i], self.pads[2 + i]), dim(1))
+            for i in range(2)
+        ]  # fmt: skip
+        return TensorType(x.dtype, (*x.shape[:2], *size))
+
+    def _agree(self, expected: TensorType, given: TensorType, operand: int) -> None:
+        if expected != given:
+            raise TypeRuleError(
+                f"`{self.name}` needs a gradient {expected}, got {given}",
+                f"this is {given}",
+                "E203",
+                operand,
+            )
+
+    def _windows(self, x: Array, fill: float = 0) -> Array:
+        return windows(embed(x, self.pads, fill), self.window, self.strides, _ONES)
+
+
+def _lowest(x: Array) -> float:
+    return -np.inf if DType.of(x).is_float else int(np.iinfo(x.dtype).min)
+
+
+@operator
+class MaxPool(Pooling):
+    """The largest element of each window; padding counts as smaller than any number."""
+
+    name, onnx = "max_pool", OnnxOp("MaxPool", since=12)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (self._result(x),)
+
+    def evaluate(self, x: Array) -> tuple[Array, ...]:
+        return (self._windows(x, _lowest(x)).max((-2, -1)),)
+
+    def gradient(self, dz: Value, z: Value, x: Value) -> Gradients:
+        return (apply(MaxPoolGradient(**self.movement), x, dz),)
+
+
+@operator
+class MaxPoolGradient(Pooling):
+    """The gradient of max pooling: (x, dy) -> dx. Each dy goes to the first maximum."""
+
+    name = "max_pool_gradient"
+
+    def infer(self, x: TensorType, dy: TensorType) -> tuple[TensorType, ...]:
+        self._agree(self._result(x), dy, 1)
+        return (x,)
+
+    def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:
+        seen = self._windows(x, _lowest(x))
+        inside = self._windows(np.ones_like(x, bool))
+        largest = seen.max((-2, -1), keepdims=True)
+        candidates = inside & ((seen == largest) | np.isnan(seen))
+        flat = candidates.reshape(*candidates.shape[:-2], -1)
+        first = flat & (np.cumsum(flat, -1) == 1)
+        parts = first.reshape(candidates.shape) * dy[..., None, None]
+        return (spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, _ONES),)
+
+    def gradient(self, dz: Value, z: Value, x: Value, dy: Value) -> Gradients:
+        raise NoGradientError("max pooling has no second derivative")
+
+
+@operator
+class SumPool(Pooling):
+    """The sum of each window; padding counts as 0."""
+
+    name = "sum_pool"
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        return (self._result(x),)
+
+    def evaluate(self, x: Array) -> tuple[Array, ...]:
+        return (self._windows(x).sum((-2, -1), dtype=x.dtype),)
+
+    def gradient(self, dz: Value, z: Value, x: Value) -> Gradients:
+        return (apply(SumPoolGradient(**self.movement, shape=x.shape), dz),)
+
+
+@operator
+@dataclass(frozen=True, kw_only=True)
+class SumPoolGradient(Pooling):
+    """The gradient of sum pooling's input, whose `shape` it has: dy -> dx."""
+
+    name: ClassVar[str] = "sum_pool_gradient"
+    shape: tuple[Dim, ...]
+
+    def infer(self, dy: TensorType) -> tuple[TensorType, ...]:
+        x = TensorType.make(dy.dtype, self.shape)
+        self._agree(self._result(x), dy, 0)
+        return (x,)
+
+    def evaluate(self, dy: Array) -> tuple[Array, ...]:
+        kernel = tuple(int(s) for s in self.window)
+        parts = np.broadcast_to(dy[..., None, None], (*dy.shape, *kernel))
+        shape = tuple(int(s) for s in self.shape)
+        return (spread(parts, shape, self.strides, self.pads, _ONES),)
+
+    def gradient(self, dz: Value, z: Value, dy: Value) -> Gradients:
+        return (apply(SumPool(**self.movement), dz),)
+
+
+def max_pool(
+    x: Value,
+    window: Iterable[DimLike],
+    strides: Iterable[DimLike] | None = None,
+    pads: Iterable[DimLike] = (0, 0, 0, 0),
+) -> Value:
+    """The largest element of each window; strides are the window where not given."""
+    return apply(MaxPool(**_movement(window, strides, pads)), x)
+
+
+def max_pool_gradient(
+    x: Value,
+    dy: Value,
+    window: Iterable[DimLike],
+    strides: Iterable[DimLike] | None = None,
+    pads: Iterable[DimLike] = (0, 0, 0, 0),
+) -> Value:
+    """The gradient of `max_pool`."""
+    return apply(MaxPoolGradient(**_movement(window, strides, pads)), x, dy)
+
+
+def sum_pool(
+    x: Value,
+    window: Iterable[DimLike],
+    strides: Iterable[DimLike] | None = None,
+    pads: Iterable[DimLike] = (0, 0, 0, 0),
+) -> Value:
+    """The sum of each window; strides are the window where not given."""
+    return apply(SumPool(**_movement(window, strides, pads)), x)
+
+
+def sum_pool_gradient(
+    dy: Value,
+    shape: Iterable[DimLike],
+    window: Iterable[DimLike],
+    strides: Iterable[DimLike] | None = None,
+    pads: Iterable[DimLike] = (0, 0, 0, 0),
+) -> Value:
+    """The gradient of `sum_pool` for an input of that shape."""
+    movement = _movement(window, strides, pads)
+    return apply(SumPoolGradient(**movement, shape=tuple(dim(s) for s in shape)), dy)
+
+
+def _movement(
+    window: Iterable[DimLike], strides: Iterable[DimLike] | None, pads: Iterable[DimLike]
+) -> Movement:
+    size = pair(window)
+    return {
+        "window": size,
+        "strides": size if strides is None else pair(strides),
+        "pads": padding(pads),
+    }
