@@ -1,6 +1,6 @@
 """What the processor's multiply-add units can do, measured: registers alone, no memory.
 
-Figures of a profile are set against this one, taken in the same run, because clock rates differ from
+Figures of a profile are set against this one, taken in the same run: clock rates differ from
 machine to machine and from minute to minute.
 """
 
