@@ -1,7 +1,7 @@
-"""`-D name=value`: settings, options and constants of a file, replaced in its tree.
+"""`-D name=value`: settings, options and constants of a file, replaced in its text.
 
-The tree is what the rest of the compiler sees, so that an override is checked like the text that it
-replaces. A name is one of
+The text that results is the program that runs: it is checked like any other, and is what a run
+folder keeps. A name is one of
 
     classes             a constant of the file
     epochs              an option of its jobs
@@ -12,9 +12,8 @@ replaces. A name is one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from dnnc.diagnostics import (
     Collector,
@@ -26,7 +25,7 @@ from dnnc.diagnostics import (
     register_codes,
 )
 from dnnc.syntax import tree
-from dnnc.syntax.parse import parse_expression
+from dnnc.syntax.parse import parse, parse_expression
 
 __all__ = ["override"]
 
@@ -40,42 +39,124 @@ register_codes(
 #: Options of a training job that may be given although the file leaves them out.
 TRAIN_OPTIONS = ("batch", "clip", "epochs", "loss", "metrics", "optimizer", "seed", "stop")
 
-Change: TypeAlias = Callable[[tree.Expr], tree.Item]
+
+class Edit(NamedTuple):
+    """Characters `start` to `end` of a text become `text`."""
+
+    start: int
+    end: int
+    text: str
 
 
-def override(file: tree.File, definitions: Sequence[str]) -> tree.File:
-    """The tree with every `name=value` put in place; raises DnnError with all that do not fit."""
+def override(source: Source, definitions: Sequence[str]) -> Source:
+    """The text with every `name=value` put in place; raises DnnError with all that do not fit."""
     errors = Collector()
     for definition in definitions:
         try:
-            file = _override(file, definition)
+            source = _override(source, definition)
         except DnnError as error:
             errors.add(error)
     errors.raise_if_any()
-    return file
+    return source
 
 
-def _override(file: tree.File, definition: str) -> tree.File:
-    # The whole option is the source of its value, so that errors show it as it was typed.
-    source = Source("-D", definition)
-    name, sign, text = definition.partition("=")
-    name = name.strip()
-    if not sign or not name or not text.strip():
-        raise _fault("E901", f"`-D {definition}` is not of the form name=value", source, definition)
-    value = parse_expression(Source(f"-D {name}", text.strip()))
-    items = list(file.items)
-    places = [index for index, item in enumerate(items) if _reaches(item, name)]
-    if not places:
-        places = _only_model_with(items, name)
-    if not places:
-        known = {target for item in items for target in _targets(item)}
-        near = closest(name, known) or next((k for k in known if k.endswith(f".{name}")), None)
-        listed = ", ".join(sorted(known - set(TRAIN_OPTIONS)) or sorted(known))
-        help = f"did you mean `{near}`?" if near else f"{file.span.source.name} has {listed}"
-        raise _fault("E902", f"there is nothing named `{name}` to set", source, name, help)
-    for index in places:
-        items[index] = _replaced(items[index], name, value)
-    return replace(file, items=tuple(items))
+def _override(source: Source, definition: str) -> Source:
+    # The whole option is the source of its errors, so that they show it as it was typed.
+    option = Source("-D", definition)
+    name, sign, value = (part.strip() for part in definition.partition("="))
+    if not (name and sign and value):
+        raise _fault("E901", f"`-D {definition}` is not of the form name=value", option, definition)
+    # Without a comment behind it, which would hide what follows in the line.
+    value = parse_expression(Source(f"-D {name}", value)).span.text
+    items = parse(source).items
+    edits = [edit for item in items for edit in _edits(item, name, value)]
+    edits = edits or _only_model_with(items, name, value)
+    if not edits:
+        raise _fault(
+            "E902",
+            f"there is nothing named `{name}` to set",
+            option,
+            name,
+            _suggestion(name, items, source.name),
+        )
+    text = source.text
+    for edit in reversed(edits):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return Source(source.name, text)
+
+
+def _edits(item: tree.Item, name: str, value: str) -> list[Edit]:
+    """What to change in a definition that has a target called `name`; empty where it has none."""
+    owner, dot, last = name.rpartition(".")
+    match item:
+        case tree.Const() if item.name == name:
+            return [_instead(item.value, value)]
+        case tree.Block(kind="model") if dot and item.name == owner:
+            return _settings(item, last, value)
+        case tree.Data() if dot and item.name == owner:
+            return _rule(item, last, value)
+        case tree.Job():
+            return _rule(item, name, value) or _argument(item, name, value)
+        case _:
+            return []
+
+
+def _only_model_with(items: Sequence[tree.Item], name: str, value: str) -> list[Edit]:
+    """A setting of this name, of whichever model; nothing where several models have one."""
+    models = [item for item in items if isinstance(item, tree.Block) and item.kind == "model"]
+    found = [edits for model in models if (edits := _settings(model, name, value))]
+    return found[0] if len(found) == 1 else []
+
+
+def _settings(model: tree.Block, name: str, value: str) -> list[Edit]:
+    for setting in model.settings:
+        if setting.name == name and setting.default is not None:
+            return [_instead(setting.default, value)]
+        if setting.name == name:
+            return [Edit(setting.span.end, setting.span.end, f" = {value}")]
+    return []
+
+
+def _rule(item: tree.Data | tree.Job, key: str, value: str) -> list[Edit]:
+    """The rule `key` set; options of a training job are added where they are missing."""
+    for rule in _rules(item):
+        if rule.key == key:
+            return [_instead(rule.value, value)]
+    if isinstance(item, tree.Job) and item.kind == "train" and key in TRAIN_OPTIONS:
+        brace = item.span.end - 1
+        return [Edit(brace, brace, f"    {key} = {value}\n")]
+    return []
+
+
+def _argument(job: tree.Job, name: str, value: str) -> list[Edit]:
+    """`optimizer.lr`: the argument `lr` of the call that is the value of `optimizer`."""
+    key, dot, argument = name.partition(".")
+    call = next((rule.value for rule in _rules(job) if rule.key == key), None) if dot else None
+    if isinstance(call, tree.Name):
+        return [Edit(call.span.end, call.span.end, f"({argument} = {value})")]
+    if not isinstance(call, tree.Call):
+        return []
+    for given in call.arguments:
+        if given.name == argument:
+            return [_instead(given.value, value)]
+    end = call.span.end - 1
+    return [Edit(end, end, f"{', ' if call.arguments else ''}{argument} = {value}")]
+
+
+def _rules(item: tree.Data | tree.Job) -> list[tree.Rule]:
+    return [entry for entry in item.entries if isinstance(entry, tree.Rule)]
+
+
+def _instead(value: tree.Expr, text: str) -> Edit:
+    return Edit(value.span.start, value.span.end, text)
+
+
+def _suggestion(name: str, items: Sequence[tree.Item], file: str) -> str:
+    known = {target for item in items for target in _targets(item)}
+    near = closest(name, known) or next((k for k in known if k.endswith(f".{name}")), None)
+    if near:
+        return f"did you mean `{near}`?"
+    return f"{file} has {', '.join(sorted(known))}" if known else f"{file} has nothing to set"
 
 
 def _targets(item: tree.Item) -> Iterable[str]:
@@ -92,84 +173,6 @@ def _targets(item: tree.Item) -> Iterable[str]:
             return (*(rule.key for rule in _rules(item)), *known)
         case _:
             return ()
-
-
-def _reaches(item: tree.Item, name: str) -> bool:
-    """Whether `name` is a target of the definition, or an argument of a call in its rules."""
-    if name in _targets(item):
-        return True
-    key, dot, _ = name.partition(".")
-    return (
-        bool(dot)
-        and isinstance(item, tree.Job)
-        and any(rule.key == key and _as_call(rule.value) for rule in _rules(item))
-    )
-
-
-def _as_call(value: tree.Expr) -> tree.Call | None:
-    """A call, or a bare name as a call without arguments: `adam` is `adam()`."""
-    if isinstance(value, tree.Call):
-        return value
-    return tree.Call(value.span, value, ()) if isinstance(value, tree.Name) else None
-
-
-def _rules(item: tree.Data | tree.Job) -> list[tree.Rule]:
-    return [entry for entry in item.entries if isinstance(entry, tree.Rule)]
-
-
-def _only_model_with(items: list[tree.Item], name: str) -> list[int]:
-    """The place of the one model with a setting of this name; nothing where there are several."""
-    found = [
-        index
-        for index, item in enumerate(items)
-        if isinstance(item, tree.Block)
-        and item.kind == "model"
-        and any(setting.name == name for setting in item.settings)
-    ]
-    return found if len(found) == 1 else []
-
-
-def _replaced(item: tree.Item, name: str, value: tree.Expr) -> tree.Item:
-    """The definition with `name`, one of its targets, set to `value`."""
-    last = name.rpartition(".")[2]
-    match item:
-        case tree.Const():
-            return replace(item, value=value)
-        case tree.Block():
-            settings = tuple(
-                replace(setting, default=value) if setting.name == last else setting
-                for setting in item.settings
-            )
-            return replace(item, settings=settings)
-        case tree.Data():
-            return replace(item, entries=_with_rule(item.entries, last, value))
-        case tree.Job():
-            return replace(item, entries=_with_option(item, name, value))
-        case _:
-            raise AssertionError(f"{type(item).__name__} has no targets")
-
-
-def _with_option(job: tree.Job, name: str, value: tree.Expr) -> tuple[tree.JobEntry, ...]:
-    rules = {rule.key: rule for rule in _rules(job)}
-    key, dot, argument = name.partition(".")
-    call = _as_call(rules[key].value) if dot and name not in rules else None
-    if call is None:
-        return _with_rule(job.entries, name, value)
-    others = tuple(given for given in call.arguments if given.name != argument)
-    added = tree.Argument(value.span, argument, value)
-    return _with_rule(job.entries, key, replace(call, arguments=(*others, added)))
-
-
-def _with_rule(
-    entries: tuple[tree.JobEntry, ...], key: str, value: tree.Expr
-) -> tuple[tree.JobEntry, ...]:
-    """The entries with the rule `key` set, or added at the end."""
-    if not any(isinstance(entry, tree.Rule) and entry.key == key for entry in entries):
-        return (*entries, tree.Rule(value.span, key, value))
-    return tuple(
-        replace(entry, value=value) if isinstance(entry, tree.Rule) and entry.key == key else entry
-        for entry in entries
-    )
 
 
 def _fault(code: str, message: str, source: Source, part: str, help: str | None = None) -> DnnError:
