@@ -163,6 +163,7 @@ from dnnc.ops.shape import (
     scatter_add,
     slice,
     transpose,
+    zeros,
 )
 
 __all__ = [
@@ -305,4 +306,5 @@ __all__ = [
     "sum_to",
     "tanh",
     "transpose",
+    "zeros",
 ]

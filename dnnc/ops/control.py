@@ -20,6 +20,7 @@ from dnnc.ops.base import (
     TypeRuleError,
     operator,
 )
+from dnnc.ops.scan_gradient import Walk, scan_gradient
 
 __all__ = ["Fused", "Scan", "scan"]
 
@@ -116,9 +117,10 @@ class Scan(Operator):
         dz: Sequence[Value | None],
         z: Sequence[Value],
         *operands: Value,
-        **_: object,
+        walk: Walk,
+        needed: Sequence[bool],
     ) -> Gradients:
-        raise NoGradientError("a loop has no gradient")
+        return scan_gradient(self, dz, z, operands, needed, walk)
 
 
 @operator

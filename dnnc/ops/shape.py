@@ -26,6 +26,7 @@ from dnnc.ops.base import (
     check_same_dtype,
     operator,
 )
+from dnnc.ops.creation import constant
 
 __all__ = [
     "Broadcast",
@@ -46,6 +47,7 @@ __all__ = [
     "scatter_add",
     "slice",
     "transpose",
+    "zeros",
 ]
 
 
@@ -322,6 +324,11 @@ def broadcast(x: Value, shape: Iterable[DimLike]) -> Value:
     """`x` repeated to fill a shape; itself where that is its shape."""
     sizes = tuple(dim(s) for s in shape)
     return x if sizes == x.shape else apply(Broadcast(sizes), x)
+
+
+def zeros(type: TensorType) -> Value:
+    """A tensor of zeros of that type."""
+    return broadcast(constant(0, type.dtype), type.shape)
 
 
 def concat(values: Sequence[Value], axis: int) -> Value:
