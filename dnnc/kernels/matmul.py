@@ -2,32 +2,36 @@
 
 The product is cut into panels of columns, as wide as a register tile. A panel of B is packed (and
 transposed where needed) into scratch memory, or read where it lies when few rows use it; rows of A
-are read where they lie. Sums over long depths are taken in blocks, which are added up in the output.
-Blocks depend on the sizes alone, so an element has the same bits for any number of threads.
+are read where they lie, unless they are columns in memory or would evict one another. Sums over
+long depths are taken in blocks, which are added up in the output. Blocks depend on the sizes
+alone, so an element has the same bits for any number of threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from dnnc.ir.dims import Dim, dim, product
+from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Node, Value
-from dnnc.kernels.abi import Buffer, Call, Integer, Kernel, Scratch, lowering, make_kernel
-from dnnc.kernels.tiles import DEPTH, Tile, first_tiles, tiles
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, lowering, make_kernel
+from dnnc.kernels.code import Code
+from dnnc.kernels.epilogue import Epilogue, Region, no_epilogue
+from dnnc.kernels.strips import Strip, strip_kernel
+from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.linear import MatMul
 
-__all__ = ["Product", "build_product", "matmul_call", "vectors_for"]
+__all__ = ["matmul_call"]
 
+#: The longest sum that a strip takes: a packed panel of f32 is then 64 KB.
+DEPTH = 512
 #: Panels packed at a time; they stay in the second-level cache while all rows use them.
-GROUP = 4
-#: Row strides that are multiples of this put all rows of a tile into one set of the cache.
-ALIASING = 4096
+GROUP = 8
+#: Bytes between the rows of a packed block of A.
+ROW = DEPTH * 8 + 64
 
-_OUT, _A, _B, _BATCH, _M, _N, _K, _PACKED, _ROWS = range(9)
-#: Slots that a product takes; those of an epilogue follow.
-SLOTS = 9
+_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B = range(9)
+_STRIP, _PANELS, _ROWS, _WORDS, _EPILOGUE, _SLOTS = range(9, 15)
 
 
 @lowering(MatMul)
@@ -36,184 +40,199 @@ def lower_matmul(node: Node) -> list[Call]:
     return [matmul_call(node.op, a, b, node.results[0])]
 
 
-def matmul_call(op: Any, a: Value, b: Value, out: Value) -> Call:
-    """The call that computes one product of matrices."""
+def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | None = None) -> Call:
+    """The call that computes one product of matrices into the memory of `out`."""
     *lead, m, n = out.shape
     depth = a.shape[-2] if op.transpose_a else a.shape[-1]
     batch = product(lead)
-    dtype = out.type.dtype
-    sizes = [Integer(batch), Integer(m), Integer(n), Integer(depth)]
+    dtype = str(out.type.dtype)
     flops = 2 * batch * m * n * depth
-    operands = (Buffer(out, written=True), Buffer(a), Buffer(b))
-    if not dtype.is_float:
-        return Call(_integer_kernel(str(dtype), op), (*operands, *sizes), flops)
-    plan = Product(str(dtype), op.transpose_a, op.transpose_b, vectors_for(str(dtype), n))
-    kernel = make_kernel("matmul", lambda: build_product(plan, None), plan, plan.shapes)
-    return Call(kernel, (*operands, *sizes, *plan.scratch()), flops)
+    values = (Buffer(out, written=True), Buffer(a), Buffer(b))
+    flips = (Integer.of(int(op.transpose_a)), Integer.of(int(op.transpose_b)))
+    sizes = (*(Integer(size) for size in (batch, m, n, depth)), *flips)
+    if not out.type.dtype.is_float:
+        kernel = make_kernel("matmul_integer", lambda: _build_integer(dtype), dtype)
+        return Call(kernel, (*values, *sizes), flops)
+    tile = tiles(dtype)[0]
+    panels = GROUP * DEPTH * tile.columns * tile.bytes_each
+    scratch = (
+        Scratch(dim(size), per_thread=True)
+        for size in (panels, _row_block(tile) * ROW, 8 * (Strip.WORDS + Region.WORDS))
+    )
+    strip = Code(strip_kernel(dtype, tile.vectors, b_table=False))
+    kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
+    rest = epilogue.arguments if epilogue else no_epilogue()
+    return Call(kernel, (*values, *sizes, strip, *scratch, *rest), flops)
 
 
-def vectors_for(dtype: str, columns: Dim) -> int:
-    """Registers in a row of the tile: one where all columns are known to fit in it, else two."""
-    known = columns.constant
-    return 1 if known is not None and known <= tiles(dtype)[0].lanes else 2
+def _row_block(tile: Tile) -> int:
+    """Rows of A that one strip takes, so that they stay in cache for all panels of a group."""
+    return 4 * tile.rows
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
-    """What determines the code of a product of floating-point matrices."""
-
-    dtype: str
-    transpose_a: bool
-    transpose_b: bool
-    vectors: int
-
-    @property
-    def shapes(self) -> tuple[Tile, ...]:
-        return tiles(self.dtype, self.vectors)
-
-    def scratch(self) -> tuple[Scratch, Scratch]:
-        """Memory of a thread for packed panels of B, and for the rows of one tile of A."""
-        tile = self.shapes[0]
-        panels = GROUP * DEPTH * tile.columns * tile.bytes_each
-        rows = tile.rows * (DEPTH * tile.bytes_each + 64)
-        return Scratch(dim(panels), per_thread=True), Scratch(dim(rows), per_thread=True)
-
-
-def build_product(plan: Product, epilogue: Any) -> Callable[[int, int, int], int]:
-    """The kernel of a product.
-
-    `epilogue(args, batch, row, column, rows, columns)`, compiled or None, is called for each tile of the output
-    once it holds its sums.
-    """
+def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
+    """The driver: each thread's part of the output is cut along columns, or else along rows."""
     from numba.extending import register_jitable
 
     from dnnc.kernels.intrinsics import share, slot
 
-    region = register_jitable(_build_region(plan, epilogue))
-    grain = plan.shapes[-1].rows
-    wide = plan.shapes[0].columns
+    region = register_jitable(_build_region(tile))
+    grain, wide = 4, tile.columns
 
     def kernel(args: int, tid: int, threads: int) -> int:
         batch, m, n = slot(args, _BATCH), slot(args, _M), slot(args, _N)
         if m == 0 or n == 0:
             return 0
-        panels = (n + wide - 1) // wide
-        strips = (m + grain - 1) // grain
-        # Cut along columns, unless that leaves a thread with more than rows would: rows share no packing.
-        largest = (batch * panels + threads - 1) // threads * strips
-        if 8 * largest <= 9 * ((batch * strips + threads - 1) // threads) * panels:
-            start, stop = share(batch * panels, 1, tid, threads)
-            for i in range(start // panels, (stop + panels - 1) // panels):
-                first, last = max(start - i * panels, 0), min(stop - i * panels, panels)
-                region(args, i, 0, m, first, last)
-        else:
-            start, stop = share(batch * strips, 1, tid, threads)
-            for i in range(start // strips, (stop + strips - 1) // strips):
-                first, last = max(start - i * strips, 0), min(stop - i * strips, strips)
-                region(args, i, first * grain, min(last * grain, m), 0, panels)
+        panels, strips = (n + wide - 1) // wide, (m + grain - 1) // grain
+        # Along columns, unless that is less even: threads that share columns pack them more than
+        # once.
+        most_panels = (batch * panels + threads - 1) // threads
+        most_strips = (batch * strips + threads - 1) // threads
+        columns = 8 * most_panels * strips <= 9 * most_strips * panels
+        each = panels if columns else strips
+        start, stop = share(batch * each, 1, tid, threads)
+        while start < stop:
+            matrix = start // each
+            first = start - matrix * each
+            last = min(stop - matrix * each, each)
+            if columns:
+                region(args, matrix, 0, m, first, last)
+            else:
+                region(args, matrix, first * grain, min(last * grain, m), 0, panels)
+            start = matrix * each + last
         return 0
 
     return kernel
 
 
-def _build_region(plan: Product, epilogue: Any) -> Callable[..., None]:
+def _build_region(tile: Tile) -> Callable[..., None]:
     """The loops over one rectangle of the output: rows of one matrix by panels of columns."""
     from numba.extending import register_jitable
 
-    from dnnc.kernels.intrinsics import slot, zero_bytes
-    from dnnc.kernels.microkernel import micro_kernel
-    from dnnc.kernels.packing import build_pack_panel, build_pack_rows
+    from dnnc.kernels.intrinsics import slot
 
-    big, middle, small = (micro_kernel(tile) for tile in plan.shapes)
-    counts = tuple(tile.rows for tile in plan.shapes)
-    first = first_tiles(counts)
-    limit, most = len(first) - 1, counts[0]
-    wide, size = plan.shapes[0].columns, plan.shapes[0].bytes_each
-    transpose_a, transpose_b = plan.transpose_a, plan.transpose_b
-    pack_panel = register_jitable(build_pack_panel(plan.dtype, wide, transpose_b))
-    pack_rows = register_jitable(build_pack_rows(plan.dtype, most, transpose_a))
-    group, deep, aliasing = GROUP, DEPTH, ALIASING
-    panel_bytes, packed_row = deep * wide * size, size if transpose_a else deep * size + 64
-    packed_step = most * size if transpose_a else size
-    finish = epilogue is not None
-
-    @register_jitable  # type: ignore[untyped-decorator]
-    def tile_rows(
-        args: int,
-        matrix: int,
-        i: int,
-        rows: int,
-        which: int,
-        p0: int,
-        p1: int,
-        k0: int,
-        depth: int,
-        direct: bool,
-    ) -> None:
-        m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
-        a, a_row, a_step = slot(args, _A) + (matrix * m * k + i * k + k0) * size, k * size, size
-        if transpose_a or (rows > 8 and k * size % aliasing == 0):
-            a = slot(args, _A) + matrix * m * k * size
-            source = a + (k0 * m + i) * size if transpose_a else a + (i * k + k0) * size
-            a, a_row, a_step = slot(args, _ROWS), packed_row, packed_step
-            pack_rows(a, source, (m if transpose_a else k) * size, rows, depth)
-        for p in range(p0, p1):
-            columns = min(n - p * wide, wide)
-            b, b_step = slot(args, _PACKED) + (p - p0) * panel_bytes, wide * size
-            if direct and columns == wide:
-                b, b_step = slot(args, _B) + ((matrix * k + k0) * n + p * wide) * size, n * size
-            c, add = slot(args, _OUT) + ((matrix * m + i) * n + p * wide) * size, k0
-            if depth == 0:
-                for r in range(rows):
-                    zero_bytes(c + r * n * size, columns * size)
-            elif which == 0:
-                big(rows, depth, a, a_row, a_step, b, b_step, c, n * size, columns, add)
-            elif which == 1:
-                middle(rows, depth, a, a_row, a_step, b, b_step, c, n * size, columns, add)
-            else:
-                small(rows, depth, a, a_row, a_step, b, b_step, c, n * size, columns, add)
-            if finish and k0 + depth == k:
-                epilogue(args, matrix, i, p * wide, rows, columns)
+    pack = register_jitable(_build_pack(tile))
+    multiply = register_jitable(_build_multiply(tile))
+    wide, size, block_rows = tile.columns, tile.bytes_each, _row_block(tile)
 
     def region(args: int, matrix: int, row: int, stop: int, p0: int, p1: int) -> None:
         n, k = slot(args, _N), slot(args, _K)
-        blocks = max((k + deep - 1) // deep, 1)
+        blocks = max((k + DEPTH - 1) // DEPTH, 1)
         block = (k + blocks - 1) // blocks
         # A panel that few tiles use is read where it lies: packing would cost more than it gives.
-        direct = not transpose_b and (stop - row <= 2 * most or n == wide)
+        direct = not slot(args, _FLIP_B) and (stop - row <= block_rows // 2 or n == wide)
         b = slot(args, _B) + matrix * k * n * size
-        for g in range(p0, p1, group):
-            last = min(g + group, p1)
+        for g in range(p0, p1, GROUP):
+            last = min(g + GROUP, p1)
             for q in range(blocks):
                 k0 = q * block
                 depth = min(block, k - k0)
-                for p in range(g, last):
-                    columns = min(n - p * wide, wide)
-                    if not (direct and columns == wide):
-                        corner = p * wide * k + k0 if transpose_b else k0 * n + p * wide
-                        target = slot(args, _PACKED) + (p - g) * panel_bytes
-                        stride = (k if transpose_b else n) * size
-                        pack_panel(target, b + corner * size, stride, depth, columns)
-                i = row
-                while i < stop:
-                    which = first[min(stop - i, limit)]
-                    rows = min(counts[which], stop - i)
-                    tile_rows(args, matrix, i, rows, which, g, last, k0, depth, direct)
-                    i += rows
+                whole = n // wide if direct else 0
+                for p in range(max(g, whole), last):
+                    pack(args, b, p, p - g, k0, depth)
+                for i in range(row, stop, block_rows):
+                    rows = min(block_rows, stop - i)
+                    multiply(args, matrix, i, rows, g, last, k0, depth, whole)
 
     return region
 
 
-def _integer_kernel(dtype: str, op: Any) -> Kernel:
-    def build() -> Callable[[int, int, int], int]:
-        return _build_integer(dtype, op.transpose_a, op.transpose_b)
+def _build_pack(tile: Tile) -> Callable[..., None]:
+    """`f(args, b, p, place, k0, depth)`: panel `p` of the matrix at `b`, from row `k0` on."""
+    from numba.extending import register_jitable
 
-    return make_kernel("matmul_integer", build, dtype, op.transpose_a, op.transpose_b)
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.packing import build_pack, build_transpose
+
+    copy = register_jitable(build_pack(tile.dtype, tile.columns))
+    transpose = register_jitable(build_transpose(tile.bytes_each))
+    wide, size = tile.columns, tile.bytes_each
+
+    def pack(args: int, b: int, p: int, place: int, k0: int, depth: int) -> None:
+        n, k = slot(args, _N), slot(args, _K)
+        target = slot(args, _PANELS) + place * DEPTH * wide * size
+        columns = min(n - p * wide, wide)
+        if slot(args, _FLIP_B):
+            source = b + (p * wide * k + k0) * size
+            transpose(target, wide * size, source, k * size, columns, depth)
+        else:
+            copy(target, b + (k0 * n + p * wide) * size, n * size, depth, columns)
+
+    return pack
 
 
-def _build_integer(
-    dtype: str, transpose_a: bool, transpose_b: bool
-) -> Callable[[int, int, int], int]:
+def _build_multiply(tile: Tile) -> Callable[..., None]:
+    """One block of rows by the panels of a group, of which those before `whole` are not packed."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import call_kernel, copy_bytes, slot, store, zero_bytes
+    from dnnc.kernels.packing import build_transpose
+
+    transpose = register_jitable(build_transpose(tile.bytes_each))
+    put = store("i64")
+    wide, size = tile.columns, tile.bytes_each
+
+    def multiply(
+        args: int,
+        matrix: int,
+        i: int,
+        rows: int,
+        g: int,
+        last: int,
+        k0: int,
+        depth: int,
+        whole: int,
+    ) -> None:
+        m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
+        words = slot(args, _WORDS)
+        a, a_row = slot(args, _A) + (matrix * m * k + i * k + k0) * size, k * size
+        if slot(args, _FLIP_A):
+            source = slot(args, _A) + (matrix * m * k + k0 * m + i) * size
+            a, a_row = slot(args, _ROWS), ROW
+            transpose(a, a_row, source, m * size, depth, rows)
+        elif rows > 8 and k * size % 4096 == 0:
+            # The rows of a tile would share the sets of the cache.
+            for r in range(rows):
+                copy_bytes(slot(args, _ROWS) + r * ROW, a + r * a_row, depth * size)
+            a, a_row = slot(args, _ROWS), ROW
+        put(words, 0, rows)
+        put(words, 1, depth)
+        put(words, 2, a)
+        put(words, 3, a_row)
+        put(words, 4, size)
+        put(words, 8, n * size)
+        put(words, 10, k0)
+        put(words, 11, 0)
+        for p in range(g, last):
+            c = slot(args, _OUT) + ((matrix * m + i) * n + p * wide) * size
+            columns = min(n - p * wide, wide)
+            b, b_step = slot(args, _PANELS) + (p - g) * DEPTH * wide * size, wide * size
+            if p < whole:
+                b, b_step = slot(args, _B) + ((matrix * k + k0) * n + p * wide) * size, n * size
+            put(words, 5, b)
+            put(words, 6, b_step)
+            put(words, 7, c)
+            put(words, 9, columns)
+            if depth > 0:
+                call_kernel(slot(args, _STRIP), words, 0, 0)
+            else:
+                for r in range(rows):
+                    zero_bytes(c + r * n * size, columns * size)
+            if k0 + depth == k and slot(args, _EPILOGUE):
+                region = words + 8 * 12
+                put(region, 0, c)
+                put(region, 1, n * size)
+                put(region, 2, rows)
+                put(region, 3, columns)
+                put(region, 4, matrix)
+                put(region, 5, i)
+                put(region, 6, p * wide)
+                call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+
+    return multiply
+
+
+def _build_integer(dtype: str) -> Callable[[int, int, int], int]:
     """A product of integer matrices, row by row; sums wrap around as in NumPy."""
     from dnnc.kernels.intrinsics import NUMBA_TYPES, load, share, slot, store
 
@@ -223,17 +242,18 @@ def _build_integer(
     def kernel(args: int, tid: int, threads: int) -> int:
         out, a, b = slot(args, _OUT), slot(args, _A), slot(args, _B)
         batch, m, n, k = slot(args, _BATCH), slot(args, _M), slot(args, _N), slot(args, _K)
+        flip_a, flip_b = slot(args, _FLIP_A), slot(args, _FLIP_B)
         start, stop = share(batch * m, 1, tid, threads)
+        b_row, b_step = (1, k) if flip_b else (n, 1)
         for row in range(start, stop):
             matrix, i = row // m, row % m
             for j in range(n):
                 put(out, row * n + j, number(0))
             for s in range(k):
-                at = (matrix * k + s) * m + i if transpose_a else row * k + s
-                factor = get_a(a, at)
+                factor = get_a(a, (matrix * k + s) * m + i if flip_a else row * k + s)
+                first = matrix * n * k + s * b_row
                 for j in range(n):
-                    place = (matrix * n + j) * k + s if transpose_b else (matrix * k + s) * n + j
-                    total = get(out, row * n + j) + factor * get_b(b, place)
+                    total = get(out, row * n + j) + factor * get_b(b, first + j * b_step)
                     put(out, row * n + j, number(total))
         return 0
 

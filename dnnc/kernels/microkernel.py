@@ -1,16 +1,17 @@
 """Tiles of matrix products, written as LLVM vector code.
 
-A micro-kernel computes a tile `C[rows, columns] (+)= A[rows, depth] B[depth, columns]` with all sums held
-in registers, every one taken in the order of `depth`; so an element has the same bits whichever tile computes
-it. A is read one number at a time and broadcast, B is read in whole vectors. Where the rows of A and of B lie
-is given by strides or, for convolutions, by tables of byte offsets.
+A micro-kernel computes a tile `C[rows, columns] (+)= A[rows, depth] B[depth, columns]` with all
+sums held in registers, every one taken in the order of `depth`; so an element has the same bits
+whichever tile computes it. A is read one number at a time and broadcast, B is read in whole vectors. Where
+the rows of A and of B lie is given by strides or, for convolutions, by tables of byte offsets.
 
-`tiles` derives the tile sizes from the processor. Imports numba: import it only inside `Kernel.build`.
+`tiles` derives the tile sizes from the processor. Imports numba: import it only inside
+`Kernel.build`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -27,37 +28,38 @@ _BYTES = _I8.as_pointer()
 _FLOATS: dict[str, ir.Type] = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
 
 
-@lru_cache(maxsize=None)
-def micro_kernel(tile: Tile, a_table: bool = False, b_table: bool = False) -> Any:
-    """The intrinsic `f(rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns, add)`.
+@cache
+def micro_kernel(tile: Tile, b_table: bool = False) -> Any:
+    """The intrinsic `f(rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add)`.
 
-    Addresses and strides are in bytes. `rows` and `columns` (at least 1, at most the tile's) limit what is
-    stored and which rows of A are read; of B, whole rows of the tile are read. `depth` is at least 1. Row i of A begins
-    at `a + i * a_row`, or at `a + table[i]` where `a_table` (`a_row` is then the table's address), and its
-    elements are `a_step` apart. Row k of B begins at `b + k * b_step`, or at `b + table[k]` where
-    `b_table` (`b_step` is then the table's address). The tile is added to C where `add` is not 0,
-    and stored otherwise.
+    Addresses and strides are in bytes. `rows` and `columns` (at least 1, at most the tile's)
+    limit what is stored and which rows of A are read; of B, whole rows of the tile are read.
+    `depth` is at least 1. Row i of A begins at `a + i * a_row`, or at `a + table[i]` where
+    `a_table` is the address of a table and not 0; its elements are `a_step` apart. Row k of B
+    begins at `b + k * b_step`, or at `b + table[k]` where `b_table` (`b_step` is then the table's
+    address). The tile is added to C where `add` is not 0, and stored otherwise.
     """
-    name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{a_table:d}{b_table:d}"
+    name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{b_table:d}"
 
     @intrinsic
     def multiply_tile(  # type: ignore[no-untyped-def]
-        typing_context, rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns, add
+        typing_context, rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add
     ):
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
             function = builder.module.globals.get(name)
             if function is None:
-                function = _TileWriter(builder.module, name, tile).write(a_table, b_table)
+                function = _TileWriter(builder.module, name, tile).write(b_table)
             builder.call(function, values)
             return context.get_dummy_value()
 
-        return types.void(*(types.int64,) * 11), generate
+        return types.void(*(types.int64,) * 12), generate
 
     return multiply_tile
 
 
 class _TileWriter:
-    """Writes one micro-kernel as a function of its own, so that registers are allocated for it alone."""
+    """Writes one micro-kernel as a function of its own, so that registers are allocated for it
+    alone."""
 
     def __init__(self, module: ir.Module, name: str, tile: Tile) -> None:
         self.module, self.tile = module, tile
@@ -65,7 +67,7 @@ class _TileWriter:
         self.size = tile.bytes_each
         self.vector = ir.VectorType(self.element, tile.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
-        self.function = _internal(module, name, 11)
+        self.function = _internal(module, name, 12)
         suffix = f"v{tile.lanes}f{8 * self.size}"
         self.multiply_add = _declare(
             module, f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3
@@ -81,8 +83,9 @@ class _TileWriter:
             [self.vector, pointer, _I32, mask],
         )
 
-    def write(self, a_table: bool, b_table: bool) -> ir.Function:
-        rows, depth, a, a_row, a_step, b, b_step, c, c_row, columns, add = self.function.args
+    def write(self, b_table: bool) -> ir.Function:
+        rows, depth, a, a_row, a_step, a_table, *others = self.function.args
+        b, b_step, c, c_row, columns, add = others
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         starts = self._row_starts(builder, rows, a, a_row, a_table)
         sums = self._loop(builder, depth, starts, a_step, b, b_step, b_table)
@@ -99,18 +102,20 @@ class _TileWriter:
         return self.function
 
     def _row_starts(
-        self, builder: ir.IRBuilder, rows: ir.Value, a: ir.Value, a_row: ir.Value, table: bool
+        self, builder: ir.IRBuilder, rows: ir.Value, a: ir.Value, a_row: ir.Value, table: ir.Value
     ) -> list[ir.Value]:
         base = builder.inttoptr(a, _BYTES)
+        given = builder.icmp_unsigned("!=", table, _I64(0))
+        # Without a table a word of the stack stands in for it: what it holds is not used.
+        unused = builder.alloca(_I64)
+        offsets = builder.select(given, builder.inttoptr(table, _I64.as_pointer()), unused)
         starts = []
         for i in range(self.tile.rows):
             # Rows beyond the last are computed from row 0, and not stored.
             row = builder.select(builder.icmp_signed("<", _I64(i), rows), _I64(i), _I64(0))
-            if table:
-                offsets = builder.inttoptr(a_row, _I64.as_pointer())
-                starts.append(builder.gep(base, [builder.load(builder.gep(offsets, [row]))]))
-            else:
-                starts.append(builder.gep(base, [builder.mul(a_row, row)]))
+            place = builder.gep(offsets, [builder.select(given, row, _I64(0))])
+            offset = builder.select(given, builder.load(place), builder.mul(a_row, row))
+            starts.append(builder.gep(base, [offset]))
         return starts
 
     def _loop(
@@ -213,7 +218,7 @@ class _TileWriter:
             ]
             builder.branch(storing)
             builder.position_at_end(storing)
-            for j, place in enumerate(places):
+            for j in range(len(places)):
                 value = builder.phi(self.vector)
                 value.add_incoming(total[j], before)
                 value.add_incoming(added[j], adding)
@@ -240,12 +245,12 @@ class _TileWriter:
         return result
 
 
-@lru_cache(maxsize=None)
+@cache
 def transpose_block(bytes_each: int) -> Any:
     """The intrinsic `f(target, target_row, source, source_row)`: a square block, transposed.
 
-    The block has `transpose_side(bytes_each)` rows and columns of elements of 4 or 8 bytes; addresses and
-    strides of rows are in bytes.
+    The block has `transpose_side(bytes_each)` rows and columns of elements of 4 or 8 bytes;
+    addresses and strides of rows are in bytes.
     """
     side = transpose_side(bytes_each)
     name = f"dnnc_transpose_{bytes_each}x{side}"

@@ -1,4 +1,4 @@
-"""Copies of parts of matrices in the order in which micro-kernels read them.
+"""Copies of parts of matrices in the order in which tiles read them.
 
 The builders return plain functions for Numba to compile into a kernel.
 """
@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dnnc.kernels.tiles import DEPTH
-
-__all__ = ["build_pack_panel", "build_pack_rows"]
+__all__ = ["build_pack", "build_transpose"]
 
 
-def build_pack_panel(dtype: str, wide: int, transposed: bool) -> Callable[..., None]:
-    """`f(target, source, stride, depth, columns)`: a panel `[depth, wide]` of B, zero beyond `columns`.
-
-    Row k, column j lies at `source + k * stride` + j elements, or with k and j exchanged where `transposed`.
-    """
-    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, store
-    from dnnc.kernels.microkernel import transpose_block, transpose_side
+def build_pack(dtype: str, wide: int) -> Callable[..., None]:
+    """`f(target, source, stride, depth, columns)`: rows of `columns` elements, each `stride`
+    bytes apart, become rows of `wide`; what lies beyond `columns` is left as it is."""
+    from dnnc.kernels.intrinsics import copy_bytes, load, store
 
     get, put = load(dtype, 1), store(dtype, 0)
     size = 4 if dtype == "f32" else 8
-    zero = NUMBA_TYPES[dtype](0)
-    turn, side = transpose_block(size), transpose_side(size)
 
     def pack(target: int, source: int, stride: int, depth: int, columns: int) -> None:
         if columns == wide:
@@ -32,53 +25,34 @@ def build_pack_panel(dtype: str, wide: int, transposed: bool) -> Callable[..., N
                     put(target, k * wide + j, get(source + k * stride, j))
             return
         for k in range(depth):
-            for j in range(columns):
-                put(target, k * wide + j, get(source + k * stride, j))
-            for j in range(columns, wide):
-                put(target, k * wide + j, zero)
+            copy_bytes(target + k * wide * size, source + k * stride, columns * size)
 
-    def pack_transposed(target: int, source: int, stride: int, depth: int, columns: int) -> None:
-        whole, even = columns // side * side, depth // side * side
-        for j in range(0, whole, side):
-            for k in range(0, even, side):
-                place = target + (k * wide + j) * size
-                turn(place, wide * size, source + j * stride + k * size, stride)
-        for j in range(columns):
-            for k in range(even if j < whole else 0, depth):
-                put(target, k * wide + j, get(source + j * stride, k))
-        for j in range(columns, wide):
-            for k in range(depth):
-                put(target, k * wide + j, zero)
-
-    return pack_transposed if transposed else pack
+    return pack
 
 
-def build_pack_rows(dtype: str, most: int, transposed: bool) -> Callable[..., None]:
-    """`f(target, source, stride, rows, depth)`: the rows of A that one tile uses.
+def build_transpose(bytes_each: int) -> Callable[..., None]:
+    """`f(target, target_row, source, source_row, rows, columns)`: `rows` of the source become
+    columns.
 
-    Where `transposed`, A has the row k at `source + k * stride`, and the copy is `[depth, most]`; otherwise
-    row i is at `source + i * stride`, and the rows of the copy are far enough apart not to share a set
-    of the cache.
+    Strides of rows are in bytes; elements of a row are adjacent on both sides.
     """
     from dnnc.kernels.intrinsics import load, store
+    from dnnc.kernels.microkernel import transpose_block, transpose_side
 
+    dtype = "i32" if bytes_each == 4 else "i64"
     get, put = load(dtype, 1), store(dtype, 0)
-    size = 4 if dtype == "f32" else 8
-    apart = DEPTH * size + 64
+    turn, side = transpose_block(bytes_each), transpose_side(bytes_each)
 
-    def pack(target: int, source: int, stride: int, rows: int, depth: int) -> None:
+    def transpose(
+        target: int, target_row: int, source: int, source_row: int, rows: int, columns: int
+    ) -> None:
+        whole_rows, whole_columns = rows // side * side, columns // side * side
+        for j in range(0, whole_columns, side):
+            for i in range(0, whole_rows, side):
+                place = target + j * target_row + i * bytes_each
+                turn(place, target_row, source + i * source_row + j * bytes_each, source_row)
         for i in range(rows):
-            for k in range(depth):
-                put(target + i * apart, k, get(source + i * stride, k))
+            for j in range(whole_columns if i < whole_rows else 0, columns):
+                put(target + j * target_row, i, get(source + i * source_row, j))
 
-    def pack_transposed(target: int, source: int, stride: int, rows: int, depth: int) -> None:
-        if rows == most:
-            for k in range(depth):
-                for i in range(most):
-                    put(target, k * most + i, get(source + k * stride, i))
-            return
-        for k in range(depth):
-            for i in range(rows):
-                put(target, k * most + i, get(source + k * stride, i))
-
-    return pack_transposed if transposed else pack
+    return transpose

@@ -6,14 +6,11 @@ Known without compiling: lowerings need them to size scratch memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from dnnc.kernels.target import host
 
-__all__ = ["DEPTH", "Tile", "first_tiles", "tiles"]
-
-#: The longest sum that one tile takes: a packed panel of f32 is then 64 KB.
-DEPTH = 512
+__all__ = ["Tile", "first_tiles", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +31,10 @@ class Tile:
         return 4 if self.dtype == "f32" else 8
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiles(dtype: str, vectors: int = 2) -> tuple[Tile, ...]:
-    """Tiles of this processor, largest first: 14, 8 and 4 rows with 32 registers, 6, 4 and 2 with 16.
+    """Tiles of this processor, largest first: 14, 8 and 4 rows with 32 registers, 6, 4 and 2 with
+    16.
 
     One register holds the broadcast number and `vectors` the row of B; the others are sums.
     """
@@ -46,7 +44,7 @@ def tiles(dtype: str, vectors: int = 2) -> tuple[Tile, ...]:
     return tuple(Tile(dtype, count, vectors, lanes) for count in rows)
 
 
-@lru_cache(maxsize=None)
+@cache
 def first_tiles(rows: tuple[int, ...]) -> tuple[int, ...]:
     """For each number of rows left, the index of the tile to compute first.
 

@@ -21,7 +21,8 @@ def run_calls(
     sizes: Mapping[str, int],
     threads: int,
 ) -> None:
-    """Run calls in order; in each, thread after thread. `arrays` holds the memory of values by identity."""
+    """Run calls in order; in each, thread after thread. `arrays` holds the memory of values by
+    identity."""
     keep: list[np.ndarray] = []
     scratch: dict[tuple[int, int], int] = {}
 
@@ -60,7 +61,8 @@ def run_calls(
 
 @pytest.fixture
 def run_node() -> Runner:
-    """`run(node, calls, arrays, sizes, threads)`: the results of a node's calls on operand arrays."""
+    """`run(node, calls, arrays, sizes, threads)`: the results of a node's calls on operand
+    arrays."""
 
     def run(
         node: Node,

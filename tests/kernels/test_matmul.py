@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
