@@ -29,8 +29,8 @@ def gradients(y: Value, wrt: Sequence[Value], seed: Value | None = None) -> list
 
     `seed` is the gradient of `y` itself; without it `y` is a scalar, and the seed 1. Values in
     `wrt` may be results of operators; one that another depends on gets the gradient through that
-    too. Loops are extended by what their gradient needs: put results and gradients into one graph and
-    call `share_scans`, so that a loop does not run twice. Raises NoGradientError.
+    too. Loops are extended by what their gradient needs: put results and gradients into one graph
+    and call `share_scans`, so that a loop does not run twice. Raises NoGradientError.
     """
     if not y.type.dtype.is_float:
         raise NoGradientError(f"only floating-point values have gradients, not {y.type}")

@@ -48,12 +48,19 @@ Operand: TypeAlias = Value | Number
 @operator
 @dataclass(frozen=True, eq=False)
 class Constant(Operator):
-    """A tensor known when compiling; `values` in row-major order, one for a scalar."""
+    """A tensor known when compiling; `values` in row-major order, one for a scalar.
+
+    Values are rounded to the element type.
+    """
 
     name: ClassVar[str] = "constant"
     dtype: DType
     shape: tuple[int, ...]
     values: tuple[Number, ...]
+
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) == len(self.values):
+            object.__setattr__(self, "values", tuple(self.array.ravel().tolist()))
 
     @property
     def array(self) -> Array:
