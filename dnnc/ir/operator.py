@@ -117,6 +117,11 @@ class Operator:
         """Attributes in the order of their declaration."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    @property
+    def symbols(self) -> frozenset[str]:
+        """Names of all symbols in the attributes, apart from those of regions."""
+        return _symbols(tuple(self.attributes().values()))
+
     def substitute(self, sizes: Mapping[str, DimLike]) -> Operator:
         """The same operator with symbols replaced in every size, also inside its regions."""
         changed = {}
@@ -125,6 +130,14 @@ class Operator:
             if bound is not value:
                 changed[name] = bound
         return dataclasses.replace(self, **changed) if changed else self
+
+
+def _symbols(value: Any) -> frozenset[str]:
+    if isinstance(value, Dim):
+        return value.symbols
+    if isinstance(value, tuple):
+        return frozenset().union(*map(_symbols, value))
+    return frozenset()
 
 
 def _substitute(value: Any, sizes: Mapping[str, DimLike]) -> Any:

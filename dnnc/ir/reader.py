@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from dnnc.diagnostics import Diagnostic, DnnError, Source, Span, closest, register_codes
@@ -60,7 +60,7 @@ class _Reader:
         self.tokens = list(self._scan())
         self.position = 0
 
-    def _scan(self) -> Any:
+    def _scan(self) -> Iterator[_Token]:
         start, line, text = 0, 1, self.source.text
         while start < len(text):
             match = _TOKEN.match(text, start)
@@ -288,7 +288,6 @@ class _Reader:
         return dim(self.expect("name"))
 
 
-@cache
 def _fields(op_class: type[Operator]) -> dict[str, Any]:
     """Types of the attributes by name."""
     hints = get_type_hints(op_class)

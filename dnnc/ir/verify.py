@@ -26,15 +26,8 @@ def verify(graph: Graph) -> None:
 
 
 def _verify(graph: Graph, path: str, outer: frozenset[str]) -> None:
-    _unique(path, "input", (item.name for item in graph.inputs))
-    _unique(path, "output", (output.name for output in graph.outputs))
-    _unique(path, "update of", (o.updates for o in graph.outputs if o.updates is not None))
-    for item in graph.inputs:
-        if item.value.node is not None:
-            raise IRError(f"{path}: input `{item.name}` is the result of an operator")
-        if item.role not in ROLES:
-            raise IRError(f"{path}: input `{item.name}` has no known role: {item.role}")
-    _verify_updates(graph, path)
+    _verify_inputs(graph, path)
+    _verify_outputs(graph, path)
     _verify_acyclic(graph, path)
     known = {item.value for item in graph.inputs}
     symbols = graph.symbols | outer
@@ -44,7 +37,7 @@ def _verify(graph: Graph, path: str, outer: frozenset[str]) -> None:
             place += f" of {node.origin.path}"
         _verify_node(node, place, known)
         known.update(node.results)
-        unknown = frozenset().union(*(r.type.symbols for r in node.results)) - symbols
+        unknown = node.op.symbols.union(*(r.type.symbols for r in node.results)) - symbols
         if unknown:
             raise IRError(f"{place}: no input has the size {', '.join(sorted(unknown))}")
         for name, value in node.op.attributes().items():
@@ -61,7 +54,18 @@ def _unique(path: str, what: str, names: Iterable[str]) -> None:
             raise IRError(f"{path}: {what} `{name}` occurs {count} times")
 
 
-def _verify_updates(graph: Graph, path: str) -> None:
+def _verify_inputs(graph: Graph, path: str) -> None:
+    _unique(path, "input", (item.name for item in graph.inputs))
+    for item in graph.inputs:
+        if item.value.node is not None:
+            raise IRError(f"{path}: input `{item.name}` is the result of an operator")
+        if item.role not in ROLES:
+            raise IRError(f"{path}: input `{item.name}` has no known role: {item.role}")
+
+
+def _verify_outputs(graph: Graph, path: str) -> None:
+    _unique(path, "output", (output.name for output in graph.outputs))
+    _unique(path, "update of", (o.updates for o in graph.outputs if o.updates is not None))
     inputs = {item.name: item for item in graph.inputs}
     for output in graph.outputs:
         if output.updates is None:

@@ -82,7 +82,9 @@ class ReduceSum(Reduction):
     compute = np.sum
 
     def gradient(self, dz: Value, z: Value, x: Value) -> Gradients:
-        return (broadcast(reshape(dz, self.kept_shape(x.type)), x.shape),)
+        if self.axes != tuple(range(len(self.axes))):
+            dz = reshape(dz, self.kept_shape(x.type))
+        return (broadcast(dz, x.shape),)
 
 
 @dataclass(frozen=True)
