@@ -280,7 +280,7 @@ def _join(el: Expressions, parts: Any, axis: Any = -1) -> Tensor:
         el.session.fail("E112", "`join` needs a list of tensors")
     tensors = el.promote(*(_tensor(el, p) for p in parts))
     position = axis_of(el, tensors[0], axis)
-    value = el.emit(ops.concat, *(t.value for t in tensors), axis=position)
+    value = el.emit(lambda: ops.concat([t.value for t in tensors], axis=position))
     return el.tensor(value, tensors[0].axes)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dnnc import ops
 from dnnc.diagnostics import DnnError, Note, Span, closest
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.plan import Network
@@ -14,6 +15,7 @@ from dnnc.elaborate.shapes import names_in
 from dnnc.elaborate.values import Axis, BlockValue, Env, Instance, Size, Tensor, is_number, size_of
 from dnnc.ir.dims import Dim, dim
 from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes
+from dnnc.ir.rewrite import replace
 from dnnc.ir.types import DType, TensorType
 from dnnc.syntax import tree
 
@@ -266,12 +268,13 @@ def build_network(walk: Walk) -> Network:
     """The network of a walk that predicts (`training = false`)."""
     session = walk.session
     declared = session.declared
-    seed = Input("seed", session.seed, "scalar")
-    step = Input("step", session.step, "scalar")
+    # Initial values are drawn at step 0, before the first step of training.
+    start = {session.step: ops.constant(0, DType.I64)}
+    values = replace([d.initial for d in declared.values()], start)
     initial = Graph(
         "initial",
-        (seed, step),
-        tuple(Output(n, d.initial) for n, d in declared.items()),
+        (Input("seed", session.seed, "scalar"),),
+        tuple(Output(n, v) for n, v in zip(declared, values, strict=True)),
     )
     predict = graph_of(
         "predict",
