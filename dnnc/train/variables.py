@@ -1,0 +1,69 @@
+"""The arrays that training changes: parameters, states and the optimizer's states, by name."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from dnnc.elaborate.plan import TrainingPlan
+from dnnc.train.evaluate import Compiler
+
+__all__ = ["Variables", "aligned", "fingerprint", "first_values", "first_wrong", "restore"]
+
+Variables = dict[str, np.ndarray]
+
+#: Bytes of a cache line and of the widest vector register.
+_ALIGNMENT = 64
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A contiguous copy that starts at a multiple of 64 bytes, as kernels read it fastest."""
+    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def first_values(
+    plan: TrainingPlan, compile: Compiler, initial: Mapping[str, np.ndarray] | None = None
+) -> Variables:
+    """The variables before the first step: from the seed, or `initial` for the network's own."""
+    network = plan.network
+    if initial is None:
+        initial = compile(network.initial)({"seed": np.array(plan.seed, np.int64)})
+    names = (*network.parameters, *network.states)
+    variables = {name: aligned(np.asarray(initial[name])) for name in names}
+    if plan.optimizer_states:
+        wanted = {item.name for item in plan.initial_optimizer.inputs}
+        held = {name: array for name, array in variables.items() if name in wanted}
+        states = compile(plan.initial_optimizer)(held)
+        variables.update({name: aligned(states[name]) for name in plan.optimizer_states})
+    return variables
+
+
+def restore(variables: Variables, values: Mapping[str, np.ndarray]) -> None:
+    """Write `values` into the arrays that programs hold."""
+    for name, array in values.items():
+        variables[name][...] = array
+
+
+def first_wrong(variables: Mapping[str, np.ndarray], names: Iterable[str]) -> str | None:
+    """The first of `names` whose array holds a value that is not finite."""
+    for name in names:
+        array = variables[name]
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            return name
+    return None
+
+
+def fingerprint(variables: Mapping[str, np.ndarray]) -> str:
+    """A text that differs where the values do."""
+    total = 0
+    for name in sorted(variables):
+        array = np.ascontiguousarray(variables[name])
+        total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
+    return f"{total:08x}"
