@@ -1,0 +1,1 @@
+"""Rewrites of graphs, one file a pass; `pipeline` is the only ordered list of them."""

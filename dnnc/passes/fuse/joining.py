@@ -1,0 +1,172 @@
+"""Joining units along the values that flow between them.
+
+Two units can be one kernel when their spaces are the same, or when one works on what is left of
+the other's space after its reductions: the mean and the variance of a row, next to the row.
+Reductions of one kernel all run along the same axes. A kernel that reduces everything runs in one
+piece, so it writes no tensor of full size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from dnnc.ir.graph import Node, Value
+from dnnc.passes.fuse.reads import REDUCTIONS, Place, Reads, frame, strip_reshapes
+from dnnc.passes.fuse.units import Partition, Unit
+
+__all__ = ["Joiner"]
+
+_MOST_NODES = 60
+_MOST_VALUES = 12
+
+
+class Joiner:
+    """Joins units of one partition. `readers` are the nodes that read each stored value; `kept` are
+    the stored values that something besides units of this kind needs."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        reads: Reads,
+        readers: dict[Value, list[Node]],
+        kept: set[Value],
+    ) -> None:
+        self.partition, self.reads, self.readers, self.kept = partition, reads, readers, kept
+
+    def join_all(self, nodes: Iterable[Node]) -> None:
+        """Join along every value, producers first, until nothing more can be joined."""
+        ordered = [node for node in nodes if node in self.partition.of]
+        changed = True
+        while changed:
+            changed = False
+            for node in ordered:
+                unit = self.partition.of[node]
+                if not unit.open:
+                    continue
+                for value, _ in self.reads.of_node(node):
+                    producer = self.partition.of.get(value.node) if value.node else None
+                    if producer is not None and producer is not self.partition.of[node]:
+                        changed |= self.join(producer, self.partition.of[node])
+        self._join_siblings(ordered)
+
+    def join(self, a: Unit, b: Unit) -> bool:
+        """Join `b`, which reads values of `a`, to it; whether that was possible."""
+        if not (a.open and b.open) or len(a.nodes) + len(b.nodes) > _MOST_NODES:
+            return False
+        flow = self._flow(a, b)
+        if flow is None:
+            return False
+        common = _common_space(a, b, flow)
+        return common is not None and self._join_in(a, b, *common)
+
+    def _join_siblings(self, ordered: list[Node]) -> None:
+        """Join reductions along the same axes that read one tensor."""
+        seen: dict[tuple[Value, Place], Node] = {}
+        for node in ordered:
+            if not isinstance(node.op, REDUCTIONS):
+                continue
+            for value, place in self.reads.of_node(node):
+                if len(place) < len(frame(node)):
+                    continue
+                other = seen.setdefault((value, place), node)
+                a, b = self.partition.of[other], self.partition.of[node]
+                if a is b or a.space != b.space or a.reduced != b.reduced:
+                    continue
+                if a.places[other] == b.places[node]:
+                    identity = tuple(range(len(a.space)))
+                    self._join_in(a, b, identity, identity)
+
+    def _flow(self, a: Unit, b: Unit) -> dict[int, int] | None:
+        """Which axis of `b`'s space each axis of `a`'s is, as far as values tell; None: no way."""
+        axes: dict[int, int] = {}
+        for node in b.nodes:
+            for value, place in self.reads.of_node(node):
+                if self._producer(value) is not a:
+                    continue
+                if value.node not in a.places:
+                    return None  # Through a reshape: no axis-by-axis relation.
+                source = _result_place(value.node, a)
+                target = tuple(b.places[node][axis] for axis in place)
+                for x, y in zip(source, target, strict=True):
+                    if axes.setdefault(x, y) != y:
+                        return None
+        return axes if _is_increasing(axes) else None
+
+    def _producer(self, value: Value) -> Unit | None:
+        source = strip_reshapes(value).node
+        return self.partition.of.get(source) if source is not None else None
+
+    def _join_in(self, a: Unit, b: Unit, from_a: Place, from_b: Place) -> bool:
+        """Join in a space of which `from_a[i]` is axis `i` of `a`'s, and `from_b[i]` of `b`'s."""
+        space = a.space if len(a.space) >= len(b.space) else b.space
+        reduced = _reduced(a, b, from_a, from_b)
+        if reduced is None or not self._is_small(a, b, reduced == tuple(range(len(space)))):
+            return False
+        if not self.partition.join(a, b):
+            return False
+        moved = set(b.places)
+        for node, place in a.places.items():
+            by = from_b if node in moved else from_a
+            a.places[node] = tuple(by[axis] for axis in place)
+        a.space, a.reduced = space, reduced
+        return True
+
+    def _is_small(self, a: Unit, b: Unit, in_one_piece: bool) -> bool:
+        inner = {id(node) for node in (*a.nodes, *b.nodes)}
+        inputs = {v for v in (*a.reads, *b.reads) if id(v.node) not in inner}
+        written = [
+            node.results[0]
+            for node in (*a.nodes, *b.nodes)
+            if self._is_needed_outside(node.results[0], inner)
+        ]
+        if len(inputs) + len(written) > _MOST_VALUES:
+            return False
+        return not in_one_piece or all(value.type.elements == 1 for value in written)
+
+    def _is_needed_outside(self, value: Value, inner: set[int]) -> bool:
+        if value in self.kept:
+            return True
+        return any(id(reader) not in inner for reader in self.readers.get(value, ()))
+
+
+def _result_place(node: Node, unit: Unit) -> Place:
+    place = unit.places[node]
+    if not isinstance(node.op, REDUCTIONS):
+        return place
+    axes = (axis for axis, size in enumerate(node.operands[0].shape) if size != 1)
+    return tuple(p for p, axis in zip(place, axes, strict=True) if axis not in node.op.axes)
+
+
+def _is_increasing(axes: dict[int, int]) -> bool:
+    targets = [axes[axis] for axis in sorted(axes)]
+    return all(x < y for x, y in itertools.pairwise(targets))
+
+
+def _common_space(a: Unit, b: Unit, flow: dict[int, int]) -> tuple[Place, Place] | None:
+    """Axes of the common space for those of `a`'s and of `b`'s space, or None."""
+    if len(a.space) == len(b.space):
+        same = a.space == b.space and all(x == y for x, y in flow.items())
+        identity = tuple(range(len(a.space)))
+        return (identity, identity) if same else None
+    small, large = (a, b) if len(a.space) < len(b.space) else (b, a)
+    relation = flow if small is a else {y: x for x, y in flow.items()}
+    kept = [axis for axis in range(len(large.space)) if axis not in large.reduced]
+    if small.reduced or not large.reduced or len(relation) != len(small.space):
+        return None
+    embedding = tuple(relation[axis] for axis in range(len(small.space)))
+    if list(embedding) != kept or any(
+        small.space[i] != large.space[axis] for i, axis in enumerate(embedding)
+    ):
+        return None
+    identity = tuple(range(len(large.space)))
+    return (embedding, identity) if small is a else (identity, embedding)
+
+
+def _reduced(a: Unit, b: Unit, from_a: Place, from_b: Place) -> Place | None:
+    """The axes that the joined unit reduces; None where the two differ."""
+    first = tuple(from_a[axis] for axis in a.reduced)
+    second = tuple(from_b[axis] for axis in b.reduced)
+    if first and second and first != second:
+        return None
+    return first or second

@@ -1,0 +1,200 @@
+"""Which values a kernel has to read for a node, and which are computed again where they are used.
+
+A value is *stored* when some kernel writes it, else *virtual*: its few operations are repeated in
+every kernel that needs it. Constants, sizes, indices, broadcasts and reshapes are virtual unless
+something that cannot be fused needs them; so is cheap arithmetic on at most one stored value of
+its own size. What is expensive (exponentials, random numbers, divisions by a tensor of full size)
+is never computed twice.
+
+Axes are named by place: the `i`-th axis of a value that is not of size 1 lies on axis `place[i]`
+of a frame. The frame of a node is its result, or the operand of a reduction, without axes of size
+1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dnnc.ir.dims import Dim
+from dnnc.ir.graph import Node, Value
+from dnnc.ops.base import Elementwise
+from dnnc.ops.conv import Conv, ConvInputGradient, ConvWeightGradient
+from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
+from dnnc.ops.elementwise import (
+    Cos,
+    Divide,
+    Erf,
+    Exp,
+    FloorDivide,
+    Log,
+    Log1p,
+    Modulo,
+    Power,
+    Sigmoid,
+    Sin,
+    Sqrt,
+    Tanh,
+)
+from dnnc.ops.linear import MatMul
+from dnnc.ops.reduce import ReduceMax, ReduceMin, ReduceSum
+from dnnc.ops.shape import Broadcast, Reshape
+
+__all__ = [
+    "ANCHORS",
+    "REDUCTIONS",
+    "Place",
+    "Reads",
+    "frame",
+    "is_free",
+    "is_fusable",
+    "is_inner_reshape",
+    "operand_place",
+    "strip_reshapes",
+    "whole",
+]
+
+#: Axes of a frame on which the axes of a value lie, in order, without axes of size 1.
+Place = tuple[int, ...]
+
+ANCHORS = (MatMul, Conv, ConvInputGradient, ConvWeightGradient)
+REDUCTIONS = (ReduceSum, ReduceMax, ReduceMin)
+_EXPENSIVE = (
+    Cos,
+    Erf,
+    Exp,
+    FloorDivide,
+    Log,
+    Log1p,
+    Modulo,
+    Power,
+    Sigmoid,
+    Sin,
+    Sqrt,
+    Tanh,
+)
+
+#: Most operations that are repeated for one virtual value, and most stored values that it reads.
+MOST_REPEATED = 8
+MOST_READ = 4
+
+
+def whole(value: Value) -> tuple[Dim, ...]:
+    """The sizes of a value's axes, without those of size 1."""
+    return tuple(size for size in value.shape if size != 1)
+
+
+def frame(node: Node) -> tuple[Dim, ...]:
+    """The sizes over which a fusable node iterates."""
+    return whole(node.operands[0] if isinstance(node.op, REDUCTIONS) else node.results[0])
+
+
+def is_inner_reshape(node: Node) -> bool:
+    """Whether a node only adds or drops axes of size 1."""
+    return isinstance(node.op, Reshape) and whole(node.operands[0]) == whole(node.results[0])
+
+
+def is_free(node: Node) -> bool:
+    """Whether the values of a node cost nothing where they are used."""
+    if isinstance(node.op, Constant):
+        return len(node.op.values) == 1
+    return isinstance(node.op, Size | Iota | Broadcast) or is_inner_reshape(node)
+
+
+def is_fusable(node: Node) -> bool:
+    """Whether a node without an anchor may be part of a kernel of its own kind."""
+    if isinstance(node.op, REDUCTIONS):
+        return any(node.operands[0].shape[axis] != 1 for axis in node.op.axes)
+    if isinstance(node.op, Constant):
+        return False
+    return isinstance(node.op, Elementwise | RandomUniform | Broadcast | Iota | Size)
+
+
+def strip_reshapes(value: Value) -> Value:
+    """The value whose memory a value shares."""
+    while value.node is not None and isinstance(value.node.op, Reshape):
+        value = value.node.operands[0]
+    return value
+
+
+def operand_place(node: Node, operand: Value, place: Place) -> Place:
+    """Where an operand lies, when the result of an elementwise node, broadcast or reshape lies at
+    `place`."""
+    result = node.results[0]
+    if isinstance(node.op, Reshape):
+        return place
+    missing = result.type.rank - operand.type.rank
+    axes = iter(place)
+    lies = {axis: next(axes) for axis, size in enumerate(result.shape) if size != 1}
+    return tuple(lies[axis + missing] for axis, size in enumerate(operand.shape) if size != 1)
+
+
+@dataclass(slots=True)
+class _Cost:
+    """What repeating a virtual value takes: operations, and stored values with their places."""
+
+    operations: int
+    stored: dict[tuple[Value, Place], None]
+
+
+@dataclass
+class Reads:
+    """What every value of a graph reads. Values that are asked for are virtual or not for good."""
+
+    #: Values that a kernel writes for another reason, so that reading them costs no store.
+    written: set[Value] = field(default_factory=set)
+    virtual: set[Value] = field(default_factory=set)
+    _costs: dict[Value, _Cost] = field(default_factory=dict)
+    _node_reads: dict[Node, dict[tuple[Value, Place], None]] = field(default_factory=dict)
+
+    def classify(self, nodes: Iterable[Node], absorbed: set[Node]) -> None:
+        """Decide which results of `nodes`, given with operands first, are virtual."""
+        for node in nodes:
+            if len(node.results) != 1:
+                continue
+            value = node.results[0]
+            if isinstance(node.op, Constant) and is_free(node):
+                self.virtual.add(value)
+            if node in absorbed or value in self.written:
+                continue
+            if is_free(node) or self._is_cheap(node):
+                self.virtual.add(value)
+
+    def of_node(self, node: Node) -> dict[tuple[Value, Place], None]:
+        """The stored values that computing a node reads, with places in its frame."""
+        if node not in self._node_reads:
+            reduces = isinstance(node.op, REDUCTIONS)
+            cost = self._cost(node.operands[0]) if reduces else self._joined(node)
+            self._node_reads[node] = cost.stored
+        return self._node_reads[node]
+
+    def _cost(self, value: Value) -> _Cost:
+        if value not in self.virtual or value.node is None:
+            return _Cost(0, {(value, tuple(range(len(whole(value))))): None})
+        if value not in self._costs:
+            self._costs[value] = self._joined(value.node)
+        return self._costs[value]
+
+    def _joined(self, node: Node) -> _Cost:
+        total = _Cost(0 if is_free(node) else 1, {})
+        place = tuple(range(len(whole(node.results[0]))))
+        for operand in node.operands:
+            cost = self._cost(operand)
+            total.operations += cost.operations
+            lies = operand_place(node, operand, place)
+            for value, inner in cost.stored:
+                total.stored[value, tuple(lies[axis] for axis in inner)] = None
+        return total
+
+    def _is_cheap(self, node: Node) -> bool:
+        op, value = node.op, node.results[0]
+        if not isinstance(op, Elementwise) or isinstance(op, _EXPENSIVE):
+            return False
+        size = len(whole(value))
+        if isinstance(op, Divide) and len(whole(node.operands[1])) == size:
+            return False
+        cost = self._joined(node)
+        if cost.operations > MOST_REPEATED or len(cost.stored) > MOST_READ:
+            return False
+        large = {stored for stored, place in cost.stored if len(place) == size}
+        return len(large) <= 1 and all(strip_reshapes(stored) in self.written for stored in large)

@@ -1,0 +1,105 @@
+"""The one ordered list of passes, and the functions that run it.
+
+    fold        constants are computed while compiling
+    simplify    algebra that is exact, and movements of data that cancel
+    cse         one value for each expression
+    fold_norm   in programs that only predict: affine steps after a product go into its weights
+    masks       the gradient of a rectifier reads its result, so that its operand need not be kept
+    fuse        pointwise work and reductions become one kernel a group
+
+`fold` comes first because constants unlock algebra. `masks` wants the graph that will run, and
+`fuse` comes last because nothing looks inside its groups. A pass is a module with `run(graph) ->
+Graph`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dnnc import environment
+from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
+from dnnc.ir.graph import Graph
+from dnnc.ir.text import print_graph
+from dnnc.passes import cse, fold, fold_norm, fuse, masks, prepare, simplify
+from dnnc.passes.check import check_pass
+from dnnc.passes.trace import counting, say
+
+__all__ = ["PASSES", "Pass", "optimize", "optimize_split"]
+
+register_codes({"E701": "there is no compiler pass of that name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A named step of the compiler."""
+
+    name: str
+    run: Callable[[Graph], Graph]
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("fold", fold.run),
+    Pass("simplify", simplify.run),
+    Pass("cse", cse.run),
+    Pass("fold_norm", fold_norm.run),
+    Pass("masks", masks.run),
+    Pass("fuse", fuse.run),
+)
+
+
+def optimize(graph: Graph, after: str | None = None) -> Graph:
+    """The graph after all passes, or after the one named `after` and those before it.
+
+    Raises DnnError (E701) where no pass has that name, and PassError where DNNC_VERIFY finds a pass
+    that changes what the program computes.
+    """
+    return _run_all(graph, _upto(after))
+
+
+def optimize_split(graph: Graph) -> tuple[Graph, Graph]:
+    """A program that predicts, as one graph to run when weights have changed and one for each call.
+
+    Both are optimized; see `dnnc.passes.prepare`.
+    """
+    steps = _upto(None)
+    first, rest = steps[:-1], steps[-1:]
+    before, main = prepare.split_prepared(_run_all(graph, first))
+    return _run_all(before, rest), _run_all(main, rest)
+
+
+def _upto(after: str | None) -> Sequence[Pass]:
+    if after is None:
+        return PASSES
+    names = [item.name for item in PASSES]
+    if after in names:
+        return PASSES[: names.index(after) + 1]
+    near = closest(after, names)
+    raise DnnError(
+        Diagnostic(
+            "E701",
+            f"unknown pass `{after}`",
+            help=f"did you mean `{near}`?" if near else f"passes are {', '.join(names)}",
+        )
+    )
+
+
+def _run_all(graph: Graph, steps: Sequence[Pass]) -> Graph:
+    level, verify = environment.debug(), environment.verify()
+    for step in steps:
+        start = time.perf_counter()
+        with counting() as counts:
+            result = step.run(graph)
+        if level >= 1:
+            elapsed = 1e3 * (time.perf_counter() - start)
+            say(f"{graph.name}: {step.name}: {elapsed:.1f} ms, {len(result.nodes)} nodes")
+        if level >= 3:
+            for rule, count in sorted(counts.items()):
+                say(f"    {count} x {rule}")
+        if level >= 2:
+            say(print_graph(result))
+        if verify:
+            check_pass(step.name, graph, result)
+        graph = result
+    return graph
