@@ -47,6 +47,9 @@ def binary(symbol: str, left: Value, right: Value, span: Span) -> Value:
     if isinstance(left, Column) or isinstance(right, Column):
         return _columns(symbol, left, right, span)
     if symbol in ("==", "!="):
+        plain = (int, float, str, list, type(None))
+        if not (isinstance(left, plain) and isinstance(right, plain)):
+            raise _undefined(symbol, left, right, span)
         return bool(_COMPARISON[symbol](left, right))
     if symbol in _LOGIC:
         if isinstance(left, bool) and isinstance(right, bool):
@@ -128,10 +131,13 @@ def map_columns(
 ) -> Column:
     """Apply a function of arrays [rows, ...] to columns, part by part."""
     check_rows(columns, span)
-    parts: dict[str, Rows] = {
-        part: map_rows(function, tuple(column.parts[part] for column in columns))
-        for part in columns[0].parts
-    }
+    try:
+        parts: dict[str, Rows] = {
+            part: map_rows(function, tuple(column.parts[part] for column in columns))
+            for part in columns[0].parts
+        }
+    except (OverflowError, MemoryError) as error:
+        raise fault("E522", f"this is too large to compute: {error}", span) from error
     shape = first_row(next(iter(parts.values()))).shape[1:]
     what = columns[0].what if len(columns) == 1 else "this expression"
     return Column(parts, dtype, tuple(shape), what, classes)

@@ -36,6 +36,14 @@ register_codes(
 )
 
 
+class IncompleteError(Exception):
+    """An answer depends on rows that a sample does not hold."""
+
+
+class DependencyError(Exception):
+    """An entry depends on one that failed and is reported already."""
+
+
 def fault(
     code: str,
     message: str,

@@ -6,13 +6,14 @@ what depends on it is passed over.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dnnc.data import arithmetic
-from dnnc.data.codes import fault, suggestion
+from dnnc.data.codes import DependencyError, IncompleteError, fault, suggestion
 from dnnc.data.columns import METHODS, check_member, select
 from dnnc.data.functions import FUNCTIONS, element
 from dnnc.data.options import NAMES, SPLITS
@@ -30,14 +31,6 @@ _BUILTIN: dict[str, Value] = {"none": None, "pi": math.pi}
 _FILES = tuple(Parameter(name, "source", None) for name in SPLITS)
 
 
-class IncompleteError(Exception):
-    """An answer depends on rows that a sample does not hold."""
-
-
-class DependencyError(Exception):
-    """An entry depends on one that failed and is reported already."""
-
-
 class Evaluator:
     """The values of a block's entries."""
 
@@ -52,6 +45,8 @@ class Evaluator:
         self.plan = Plan(self)
         self._entries: dict[str, Value | DependencyError] = {}
         self._active: list[str] = []
+        #: Entries of one array that `files` takes as a part: they are rows of one split alone.
+        self.parts: set[str] = set()
         # By the identity of nodes, which live as long as the block.
         self._members: dict[int, Any] = {}
         self._settled: dict[int, tuple[Cells, Column]] = {}
@@ -75,7 +70,7 @@ class Evaluator:
 
     def standardized(self, column: Column, over: str, span: Span) -> Column:
         entry = self._active[-1] if self._active else ""
-        return self.plan.standardize(column, over == "all", f"{entry}", span)
+        return self.plan.standardize(column, over == "all", entry, span)
 
     # --- entries and names ------------------------------------------------------------------------
 
@@ -136,10 +131,6 @@ class Evaluator:
             case tree.Group():
                 return self.raw(expr.value)
             case tree.Name():
-                rule = self.rules.get(expr.name)
-                if rule is not None and _source_name(rule.value) and expr.name not in self._active:
-                    value = self.entry(expr.name)
-                    return self._members.get(id(rule.value), value)
                 return self._name(expr)
             case tree.Call():
                 return self._call(expr, expr.callee, expr.arguments)
@@ -216,7 +207,12 @@ class Evaluator:
                     help="members belong to sources such as csv(…) and npz(…)",
                 )
             if expr.name in METHODS and expr.name not in base.names:
-                raise fault("E504", f"`{expr.name}` is called: `{expr.name}(…)`", expr.span)
+                raise fault(
+                    "E504",
+                    f"`{expr.name}` of {base.what} needs arguments",
+                    expr.span,
+                    help=f'such as `{expr.name}("a*")`',
+                )
             check_member(base, expr.name, expr.span)
             self._members[key] = self._read(base, (expr.name,), False, expr.span)
         column: Column = self._members[key]
@@ -266,7 +262,7 @@ class Evaluator:
             raise fault("E502", "only functions can be called", callee.span)
         name = callee.name
         if name == "files":
-            return self._files(bind(name, expr.span, arguments, _FILES, self.raw))
+            return self._files(bind(name, expr.span, arguments, _FILES, self._part))
         if name in SOURCES:
             key = id(expr)
             if key not in self._members:
@@ -280,6 +276,15 @@ class Evaluator:
         if name in self.rules or name in self.constants:
             raise fault("E502", f"`{name}` is an entry and cannot be called", callee.span)
         raise fault("E502", f"unknown function `{name}`", callee.span, help=suggestion(name, known))
+
+    def _part(self, expr: tree.Expr) -> Value | Cells:
+        """An argument of `files`; the name of an entry stands for its source."""
+        rule = self.rules.get(expr.name) if isinstance(expr, tree.Name) else None
+        if rule is None or not _calls_source(rule.value):
+            return self.raw(expr)
+        if isinstance(value := self.raw(rule.value), Cells):
+            self.parts.add(rule.key)
+        return value
 
     def _files(self, bound: Bound) -> Value:
         given = {name: value for name, value in bound.values.items() if value is not None}
@@ -302,34 +307,40 @@ class Evaluator:
     def touch_members(self) -> None:
         """Read every member that any entry names; errors are left to the entries themselves."""
         for rule in [*self.rules.values(), *self.options.values()]:
-            for node in walk(rule.value):
-                method = isinstance(node, tree.Call) and isinstance(node.callee, tree.Attribute)
-                if isinstance(node, tree.Attribute) or method or _source_name(node):
-                    try:
+            for node in walk(rule.value, _is_member):
+                if _is_member(node):
+                    with contextlib.suppress(DnnError, DependencyError):
                         self.evaluate(node)  # type: ignore[arg-type]
-                    except (DnnError, DependencyError):
-                        continue
 
 
-def walk(node: object) -> Iterator[tree.Node]:
-    """Every node of an expression, but for the callees of methods, which are no members."""
+def walk(
+    node: object, stop: Callable[[tree.Node], bool] = lambda node: False
+) -> Iterator[tree.Node]:
+    """Every node of an expression, but for what lies within the nodes where `stop` holds."""
     if isinstance(node, tuple):
         for item in node:
-            yield from walk(item)
+            yield from walk(item, stop)
     if not isinstance(node, tree.Node):
         return
     yield node
-    for item in dataclasses.fields(node):
-        child = getattr(node, item.name)
-        if item.name == "callee" and isinstance(child, tree.Attribute):
-            child = child.value
-        yield from walk(child)
+    if not stop(node):
+        for item in dataclasses.fields(node):
+            yield from walk(getattr(node, item.name), stop)
 
 
-def _source_name(expr: object) -> bool:
-    """Whether an expression is a call of a source."""
+def _calls_source(expr: tree.Node) -> bool:
     callee = expr.callee if isinstance(expr, tree.Call) else None
     return isinstance(callee, tree.Name) and callee.name in SOURCES
+
+
+def _is_member(node: tree.Node) -> bool:
+    """Whether a node reads rows: `source.x`, `source.columns(…)`, `idx(…)` or `files(…)`."""
+    if isinstance(node, tree.Attribute) or _calls_source(node):
+        return True
+    callee = node.callee if isinstance(node, tree.Call) else None
+    return isinstance(callee, tree.Attribute) or (
+        isinstance(callee, tree.Name) and callee.name == "files"
+    )
 
 
 def _flat(patterns: list[Any]) -> list[str]:

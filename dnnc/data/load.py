@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dnnc.data.codes import fault, suggestion
+from dnnc.data.codes import DependencyError, IncompleteError, fault, suggestion
 from dnnc.data.dataset import Dataset, Field, Split
-from dnnc.data.evaluate import DependencyError, Evaluator, IncompleteError, walk
+from dnnc.data.evaluate import Evaluator, walk
 from dnnc.data.options import NAMES, read_options
 from dnnc.data.reader import Reader
 from dnnc.data.rows import Array, Mapped, Rows, Stored, map_rows
@@ -104,28 +104,8 @@ class _Loading:
 
     def _columns(self) -> dict[str, Column]:
         """The finished columns of all fields, with splits made; raises all errors."""
-        columns: dict[str, Column] = {}
-        for name in self.evaluator.rules:
-            try:
-                value = self.evaluator.entry(name)
-                if isinstance(value, Column):
-                    columns[name] = self._typed(name, value)
-                else:
-                    self._check_constant(name, value)
-            except DnnError as error:
-                self.errors.add(error)
-            except DependencyError:
-                continue
+        columns = self._evaluate()
         self._check_standardize(columns)
-        if not columns and not self.errors.diagnostics:
-            self.errors.add(
-                fault(
-                    "E524",
-                    f"the data block `{self.block.name}` has no fields",
-                    self.block.name_span,
-                    help="such as `label = source.label`",
-                )
-            )
         if columns:
             self._attempt(lambda: self._check_rows(columns))
         if columns and not self.errors.diagnostics:
@@ -138,6 +118,33 @@ class _Loading:
             except DnnError as error:
                 self.errors.add(error)
         self.errors.raise_if_any()
+        return columns
+
+    def _evaluate(self) -> dict[str, Column]:
+        """Every entry that is a column; at least one must be."""
+        columns: dict[str, Column] = {}
+        for name in self.evaluator.rules:
+            try:
+                value = self.evaluator.entry(name)
+                if isinstance(value, Column):
+                    columns[name] = self._typed(name, value)
+                else:
+                    self._check_constant(name, value)
+            except DnnError as error:
+                self.errors.add(error)
+            except DependencyError:
+                continue
+        for part in self.evaluator.parts:
+            columns.pop(part, None)
+        if not columns and not self.errors.diagnostics:
+            self.errors.add(
+                fault(
+                    "E524",
+                    f"the data block `{self.block.name}` has no fields",
+                    self.block.name_span,
+                    help="such as `label = source.label`",
+                )
+            )
         return columns
 
     def _attempt(self, action: Callable[[], None]) -> None:
@@ -203,8 +210,10 @@ class _Loading:
 
     def _standardize(self, columns: dict[str, Column]) -> None:
         for item in self.plan.options.standardize:
-            if item.name not in columns:
-                continue
+            if item.name in self.plan.statistics:
+                raise fault("E505", f"`{item.name}` is standardized already", item.span)
+            if columns[item.name].dtype == "bool":
+                raise fault("E505", f"`{item.name}` is bool, not a number", item.span)
             column = self.plan.standardize(columns[item.name], False, item.name, item.span)
             columns[item.name] = self._typed(item.name, column)
 

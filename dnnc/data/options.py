@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dnnc.data.codes import fault, suggestion
+from dnnc.data.codes import DependencyError, fault, suggestion
 from dnnc.data.table import Column, Value
 from dnnc.diagnostics import Collector, DnnError, Span
 from dnnc.syntax import tree
@@ -67,6 +67,8 @@ def read_options(
             given[target] = reader(rule.value)
         except DnnError as error:
             errors.add(error)
+        except DependencyError:
+            continue
     if "split" in rules and "validation" in rules:
         errors.add(
             fault(

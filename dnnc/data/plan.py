@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dnnc.data.evaluate import Evaluator
 
 
+#: Rows that statistics are fitted on when a block is only described.
+_SAMPLE = 64
+
+
 class Plan:
     """Dropped rows, splits and statistics of one block."""
 
@@ -35,6 +39,7 @@ class Plan:
         self._dropped: dict[str, Array] = {}
         self._shares: dict[str, Share] | None = None
         self._planning = False
+        self._overlap = 0
         self._touched = False
 
     # --- missing values ---------------------------------------------------------------------------
@@ -103,6 +108,9 @@ class Plan:
                 self._shares = share_out(kept, self.options, strata, overlap, span)
             finally:
                 self._planning = False
+            self._overlap = overlap
+        if overlap != self._overlap:
+            raise fault("E517", "windows of a text cannot be split together with other rows", span)
         return self._shares
 
     def kept(self, part: str, size: int) -> Array | None:
@@ -119,6 +127,12 @@ class Plan:
         kept = {}
         for part, size in sizes.items():
             mask = self.kept(part, size)
+            if mask is None and part in self._dropped:
+                raise fault(
+                    "E516",
+                    f"a source has {len(self._dropped[part])} rows, and another {size}",
+                    span,
+                )
             kept[part] = np.arange(size) if mask is None else np.flatnonzero(mask)
             if not len(kept[part]):
                 raise fault(
@@ -147,7 +161,7 @@ class Plan:
         """Part and indices of the training rows; of a sample, all of its rows."""
         if self._evaluator.reader.sampling:
             part = POOL if POOL in sizes else "train"
-            return part, np.arange(sizes[part])
+            return part, np.arange(min(sizes[part], _SAMPLE))
         share = self.shares(sizes, overlap, span)["train"]
         return share.part, share.indices
 

@@ -43,12 +43,13 @@ REQUIRED: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A formal parameter; `none` is accepted where it is the default."""
+    """A formal parameter; `none` is accepted where it is the default, or where `optional`."""
 
     name: str
     kind: Kind
     default: Any = REQUIRED
     choices: tuple[str, ...] = ()
+    optional: bool = False
     many: bool = False  # takes all further positional arguments, as a list
 
 
@@ -175,7 +176,7 @@ def _value(parameter: Parameter, expr: tree.Expr, evaluate: Callable[[tree.Expr]
     if parameter.kind == "choice":
         return _choice(parameter, expr, evaluate)
     value = evaluate(expr)
-    if value is None and parameter.default is None:
+    if value is None and (parameter.optional or parameter.default is None):
         return None
     if parameter.kind == "strings" and isinstance(value, str):
         return [value]
@@ -250,4 +251,4 @@ def describe_value(value: Value | Cells) -> str:
         case Cells():
             return "a source of one array"
         case _:
-            return f"a source with the members {listing(value.names, 4)}"
+            return f"the source {value.what}"

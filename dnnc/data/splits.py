@@ -29,7 +29,8 @@ class Share:
 
 def permutation(size: int, seed: int, stream: int = 0) -> Array:
     """A permutation of `range(size)` that depends on (seed, stream) alone."""
-    words = np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(size)
+    key = np.array([seed % (1 << 64), stream], np.uint64)
+    words = np.random.Philox(key=key).random_raw(size)
     return np.argsort(words, kind="stable")
 
 

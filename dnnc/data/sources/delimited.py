@@ -30,7 +30,7 @@ _BYTES = 1 << 24
 _PARAMETERS = (
     Parameter("header", "flag", True),
     Parameter("comment", "string", None),
-    Parameter("quote", "string", '"'),
+    Parameter("quote", "string", '"', optional=True),
 )
 
 
@@ -87,7 +87,7 @@ class Delimited:
             missing = None if missing is None else missing[:, 0]
             return Cells(Stored(values[:, 0], self._total), dtype, what, where, missing)
         strings = self._strings(item, span)
-        note = f"{self._where(text[0], item)} is {self._cell(text[0], item)!r}"
+        note = f"{where(text[0], 0)} is {self._cell(text[0], item)!r}"
         absent = strings == ""
         return Cells(
             Stored(strings, self._total),
@@ -341,6 +341,8 @@ def _open(bound: Bound, scope: Scope, delimiter: str) -> Delimited:
     comment, quote = bound["comment"], _character(bound, "quote")
     path_span = bound.at("path")
     content = scope.reader.read(bound["path"], path_span)
+    if not content.complete and content.data.count(b"\n") < 2:
+        scope.need_all()
     return parse_delimited(content, delimiter, bound["header"], comment, quote, path_span)
 
 

@@ -36,7 +36,7 @@ def parse_idx(content: Content, span: Span) -> Cells:
             span,
             label=f"shape {list(shape)} of {dtype.name}",
         )
-    if each == 0:
+    if each == 0 or shape[0] == 0:
         raise fault("E515", f"{shown} is empty", span, label=f"shape {list(shape)}")
     rows = min(shape[0], held // each)
     if rows == 0:

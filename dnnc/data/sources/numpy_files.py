@@ -13,6 +13,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -60,7 +61,9 @@ def parse_npy(content: Content, what: str, span: Span) -> Cells:
     header = data[start : start + length].decode("latin-1")
     dtype, fortran, shape = _parse_header(header, what, span)
     body = memoryview(data)[start + length :]
-    count, rows = math.prod(shape), shape[0] if shape else 1
+    if not shape:
+        raise fault("E510", f"{what} is a single value, not rows", span)
+    count, rows = math.prod(shape), shape[0]
     if content.complete and count * dtype.itemsize != len(body):
         raise fault(
             "E509",
@@ -118,7 +121,7 @@ class Archive:
     """An `.npz` file; members are read when they are asked for."""
 
     what: str
-    archive: zipfile.ZipFile
+    path: Path
     members: dict[str, str]
     sampling: bool
     cache: dict[str, Cells] = field(default_factory=dict)
@@ -139,10 +142,11 @@ class Archive:
 
     def _read(self, entry: str, what: str, span: Span) -> Content:
         try:
-            if not self.sampling:
-                return Content(self.archive.read(entry), True, self.what)
-            with self.archive.open(entry) as stream:
-                data = stream.read(SAMPLE_BYTES + 1)
+            with self.path.open("rb") as file, zipfile.ZipFile(file) as archive:
+                if not self.sampling:
+                    return Content(archive.read(entry), True, self.what)
+                with archive.open(entry) as stream:
+                    data = stream.read(SAMPLE_BYTES + 1)
         except _DAMAGE as error:
             raise fault("E507", f"{what} is damaged: {error}", span) from error
         return Content(data[:SAMPLE_BYTES], len(data) <= SAMPLE_BYTES, self.what)
@@ -152,19 +156,19 @@ def _npz(bound: Bound, scope: Scope) -> Archive:
     shown, span, reader = bound["path"], bound.at("path"), scope.reader
     path = reader.file(shown, span)
     try:
-        with path.open("rb") as stream:
-            if stream.read(2) != b"PK":
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
                 raise fault("E508", f"{shown} is not an .npz archive", span)
-        archive = zipfile.ZipFile(path)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
         if not reader.sampling:
             reader.absorb_file(path)
-        names = archive.namelist()
     except _DAMAGE as error:
         raise fault("E507", f"{shown} is damaged: {error}", span) from error
     members = {name.removesuffix(".npy"): name for name in names if name.endswith(".npy")}
     if not members:
         raise fault("E515", f"{shown} holds no arrays", span)
-    return Archive(shown, archive, members, reader.sampling)
+    return Archive(shown, path, members, reader.sampling)
 
 
 def _npy(bound: Bound, scope: Scope) -> Cells:

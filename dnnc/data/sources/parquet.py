@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from dnnc.data.codes import fault
-from dnnc.data.rows import Stored
 from dnnc.data.signature import Bound, Function, Parameter, Scope
 from dnnc.data.table import Cells, cells_of_array, stack_members
 from dnnc.diagnostics import DnnError, Span
@@ -75,16 +74,15 @@ class ParquetTable:
         if text:
             values = np.array([item or "" for item in column.to_pylist()], np.str_)
         elif _is_numeric(arrow, column.type):
-            values = column.fill_null(0).to_numpy(zero_copy_only=False)
+            blank = arrow.scalar(False if arrow.types.is_boolean(column.type) else 0, column.type)
+            values = column.fill_null(blank).to_numpy(zero_copy_only=False)
         else:
             raise fault("E510", f"{what} holds values of type {kind}", span)
         cells = cells_of_array(values.reshape(-1, width) if width else values, what, span, total)
         if nulls is None:
             return cells
         missing = nulls if cells.missing is None else nulls | cells.missing
-        return Cells(
-            Stored(values, total), cells.dtype, what, cells.where, missing, None, cells.text
-        )
+        return Cells(cells.rows, cells.dtype, what, cells.where, missing, None, cells.text)
 
 
 def _is_numeric(arrow: Any, kind: Any) -> bool:
