@@ -17,14 +17,11 @@ import numpy as np
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, Source, closest
 from dnnc.elaborate.module import Module, load_module
 from dnnc.elaborate.network import FieldShape, Walk, build_network, graph_of, walk_model
+from dnnc.elaborate.options import TrainOptions, read_options
 from dnnc.elaborate.plan import Network, TrainingPlan
+from dnnc.elaborate.scope import JobScope
 from dnnc.elaborate.shapes import names_in
-from dnnc.elaborate.training import (
-    JobScope,
-    TrainOptions,
-    plan_training,
-    read_options,
-)
+from dnnc.elaborate.training import plan_training
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret

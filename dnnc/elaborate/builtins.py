@@ -6,19 +6,17 @@ parameter names are its argument names; elementwise ones work on numbers, tensor
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import Span, closest
+from dnnc.elaborate import layout
+from dnnc.elaborate.builtin import Builtin
 from dnnc.elaborate.evaluate import Expressions
 from dnnc.elaborate.values import (
-    Axis,
     Bundle,
     Env,
-    Partial,
     Ratio,
     Size,
     Tensor,
@@ -27,54 +25,10 @@ from dnnc.elaborate.values import (
     plain,
     size_of,
 )
-from dnnc.ir.dims import Dim, ceil_div, dim
-from dnnc.ir.types import DType, broadcast_shapes
+from dnnc.ir.dims import Dim, ceil_div
+from dnnc.ir.types import DType
 
 __all__ = ["Builtin", "builtin_environment"]
-
-_REQUIRED = object()
-
-
-class Builtin:
-    """A builtin function: checks its arguments, then calls its meaning."""
-
-    __slots__ = ("meaning", "name", "parameters")
-
-    def __init__(self, name: str, meaning: Callable[..., Any]) -> None:
-        self.name, self.meaning = name, meaning
-        parameters = list(inspect.signature(meaning).parameters.values())[1:]
-        self.parameters = {
-            p.name.rstrip("_"): _REQUIRED if p.default is p.empty else p.default for p in parameters
-        }
-
-    def builtin(
-        self, el: Expressions, positional: list[Any], named: dict[str, Any], span: Span
-    ) -> Any:
-        names = list(self.parameters)
-        if len(positional) > len(names):
-            el.session.fail(
-                "E103", f"`{self.name}` got {len(positional)} arguments", span,
-                f"it takes {len(names)}",
-            )  # fmt: skip
-        bound = dict(zip(names, positional, strict=False))
-        for name, value in named.items():
-            if name not in self.parameters:
-                near = closest(name, names)
-                el.session.fail(
-                    "E102", f"`{self.name}` has no setting `{name}`", span,
-                    f"its settings: {', '.join(f'`{n}`' for n in names)}",
-                    f"did you mean `{near}`?" if near else None,
-                )  # fmt: skip
-            if name in bound:
-                el.session.fail("E106", f"`{name}` is given twice", span)
-            bound[name] = value
-        missing = [n for n, d in self.parameters.items() if d is _REQUIRED and n not in bound]
-        if missing:
-            if "shape" in missing:
-                return Partial(self, tuple(positional), named, span)
-            el.session.fail("E104", f"`{self.name}` needs `{missing[0]}`", span)
-        return self.meaning(el, *(bound.get(n, d) for n, d in self.parameters.items()))
-
 
 # --- elementwise ------------------------------------------------------------------------------------
 
@@ -142,205 +96,6 @@ def _stop_gradient(el: Expressions, x: Any) -> Any:
     return el.elementwise(ops.stop_gradient, x) if isinstance(x, Tensor) else x
 
 
-# --- axes and shapes --------------------------------------------------------------------------------
-
-
-def axis_of(el: Expressions, x: Tensor, axis: Any) -> int:
-    """The position of an axis given by its name or number."""
-    if isinstance(axis, Size) and axis.axis is not None:
-        found = [i for i, a in enumerate(x.axes) if a is axis.axis]
-        if len(found) == 1:
-            return found[0]
-        names = ", ".join(a.name if a else "?" for a in x.axes)
-        problem = "has no axis" if not found else "has more than one axis"
-        el.session.fail(
-            "E204", f"{x.type} {problem} `{axis.axis.name}`", label=f"its axes: [{names}]",
-            help="give the number of the axis; -1 is the last",
-        )  # fmt: skip
-    position = plain(axis)
-    if not isinstance(position, int) or isinstance(position, bool):
-        el.session.fail("E204", f"an axis is a name or a whole number, got {describe(axis)}")
-    if not -x.rank <= position < x.rank:
-        el.session.fail("E204", f"{x.type} has no axis {position}", label=f"its rank is {x.rank}")
-    return position % x.rank
-
-
-def axes_of(el: Expressions, x: Tensor, axis: Any) -> tuple[int, ...]:
-    """Positions of one axis, of several, or of all where `none` is given."""
-    if axis is None:
-        return tuple(range(x.rank))
-    listed = axis if isinstance(axis, list) else [axis]
-    positions = [axis_of(el, x, a) for a in listed]
-    if len(set(positions)) < len(positions):
-        el.session.fail("E204", "an axis is named twice")
-    return tuple(sorted(positions))
-
-
-def dims_of(el: Expressions, shape: Any) -> tuple[tuple[Dim, ...], tuple[Axis | None, ...]]:
-    """Sizes and axes from a list of sizes."""
-    if not isinstance(shape, list):
-        el.session.fail("E112", f"a shape is a list of sizes, got {describe(shape)}")
-    dims: list[Dim] = []
-    for item in shape:
-        size = size_of(item)
-        if size is None or (size.constant is not None and size.constant < 0):
-            el.session.fail("E112", f"a size is a whole number, not negative; got {describe(item)}")
-        dims.append(size)
-    return tuple(dims), tuple(item.axis if isinstance(item, Size) else None for item in shape)
-
-
-def _tensor(el: Expressions, x: Any) -> Tensor:
-    if isinstance(x, Tensor):
-        return x
-    if is_number(x) or isinstance(x, bool | Ratio):
-        return el.as_tensor(x)
-    if isinstance(x, list):
-        return _from_list(el, x)
-    return el.session.fail("E112", f"a tensor is needed, got {describe(x)}")
-
-
-def _from_list(el: Expressions, items: list[Any]) -> Tensor:
-    if all(isinstance(i, int | float) and not isinstance(i, bool) for i in items):
-        whole = all(isinstance(i, int) for i in items)
-        dtype = DType.I64 if whole else el.session.dtype
-        return el.tensor(el.emit(ops.constant, value=items, dtype=dtype), (None,))
-    parts = [_insert_axis(el, _tensor(el, i), 0) for i in items]
-    return _join(el, parts, 0)
-
-
-def _shape(el: Expressions, x: Any) -> list[Size]:
-    t = _tensor(el, x)
-    return [Size(d, a) for d, a in zip(t.shape, t.axes, strict=True)]
-
-
-def _size(el: Expressions, x: Any, axis: Any = None) -> Any:
-    if isinstance(x, list):
-        return len(x)
-    t = _tensor(el, x)
-    total: Any = 1
-    for position in axes_of(el, t, axis):
-        total = el.binary("*", total, Size(t.shape[position], t.axes[position]))
-    return total
-
-
-def _rank(el: Expressions, x: Any) -> int:
-    return len(x) if isinstance(x, list) else _tensor(el, x).rank
-
-
-def _reshape(el: Expressions, x: Any, shape: Any) -> Tensor:
-    t = _tensor(el, x)
-    if isinstance(shape, list) and [plain(s) for s in shape].count(-1) == 1:
-        known = dim(1)
-        for item in shape:
-            if plain(item) != -1:
-                size = size_of(item)
-                known = known * (size if size is not None else dims_of(el, [item])[0][0])
-        rest = Size(t.type.elements // known) if known != 0 else Size(dim(0))
-        shape = [rest if plain(item) == -1 else item for item in shape]
-    dims, axes = dims_of(el, shape)
-    return el.reshaped(t, dims, axes)
-
-
-def _transpose(el: Expressions, x: Any, axes: Any = None) -> Tensor:
-    t = _tensor(el, x)
-    if axes is None:
-        if t.rank < 2:
-            el.session.fail("E205", f"a matrix is needed, got {t.type}")
-        order = (*range(t.rank - 2), t.rank - 1, t.rank - 2)
-    else:
-        order = tuple(axis_of(el, t, a) for a in (axes if isinstance(axes, list) else [axes]))
-        if sorted(order) != list(range(t.rank)):
-            el.session.fail("E204", f"`transpose` names every axis of {t.type} once")
-    value = el.emit(ops.transpose, t.value, permutation=order)
-    return el.tensor(value, tuple(t.axes[i] for i in order))
-
-
-def _broadcast(el: Expressions, x: Any, shape: Any) -> Tensor:
-    t = _tensor(el, x)
-    dims, axes = dims_of(el, shape)
-    if broadcast_shapes(t.shape, dims) != dims:
-        el.session.fail("E203", f"{t.type} does not broadcast to [{', '.join(map(str, dims))}]")
-    return el.tensor(el.emit(ops.broadcast, t.value, shape=dims), axes)
-
-
-def _insert_axis(el: Expressions, x: Any, axis: Any) -> Tensor:
-    t = _tensor(el, x)
-    position = plain(axis)
-    if not isinstance(position, int) or not -t.rank - 1 <= position <= t.rank:
-        el.session.fail("E204", f"{t.type} has no place {describe(axis)} for a further axis")
-    position %= t.rank + 1
-    shape, axes = list(t.shape), list(t.axes)
-    shape.insert(position, dim(1))
-    axes.insert(position, None)
-    return el.reshaped(t, shape, tuple(axes))
-
-
-def _join(el: Expressions, parts: Any, axis: Any = -1) -> Tensor:
-    if not isinstance(parts, list) or not parts:
-        el.session.fail("E112", "`join` needs a list of tensors")
-    tensors = el.promote(*(_tensor(el, p) for p in parts))
-    position = axis_of(el, tensors[0], axis)
-    value = el.emit(lambda: ops.concat([t.value for t in tensors], axis=position))
-    return el.tensor(value, tensors[0].axes)
-
-
-def _split(el: Expressions, x: Any, parts: Any, axis: Any = -1) -> list[Tensor]:
-    t = _tensor(el, x)
-    position, count = axis_of(el, t, axis), plain(parts)
-    size = t.shape[position]
-    if isinstance(count, list):
-        widths = list(dims_of(el, count)[0])
-    else:
-        if not isinstance(count, int) or count < 1:
-            el.session.fail("E112", f"`split` needs a positive number of parts, got {count}")
-        if count > 65_536 or (size % count).constant != 0:
-            el.session.fail("E206", f"axis of size {size} does not split into {count} equal parts")
-        widths = [size // count] * count
-    start, pieces = dim(0), []
-    for width in widths:
-        value = el.emit(ops.slice, t.value, axis=position, start=start, stop=start + width)
-        pieces.append(el.tensor(value, t.axes))
-        start = start + width
-    if start != size:
-        el.session.fail("E206", f"the parts of `split` sum to {start}, the axis has {size}")
-    return pieces
-
-
-def _slice(el: Expressions, x: Any, start: Any, stop: Any, axis: Any = 0) -> Tensor:
-    t = _tensor(el, x)
-    position = axis_of(el, t, axis)
-    ends = []
-    for end in (start, t.shape[position] if stop is None else stop):
-        size = size_of(end)
-        if size is None:
-            el.session.fail("E112", f"`slice` needs whole numbers, got {describe(end)}")
-        negative = size.constant is not None and size.constant < 0
-        ends.append(size + t.shape[position] if negative else size)
-    value = el.emit(ops.slice, t.value, axis=position, start=ends[0], stop=ends[1])
-    return el.tensor(value, t.axes)
-
-
-def _pad(el: Expressions, x: Any, before: Any, after: Any, axis: Any = -1) -> Tensor:
-    t = _tensor(el, x)
-    low, high = size_of(before), size_of(after)
-    if low is None or high is None:
-        el.session.fail("E112", "`pad` needs whole numbers")
-    value = el.emit(ops.pad, t.value, axis=axis_of(el, t, axis), before=low, after=high)
-    return el.tensor(value, t.axes)
-
-
-def _reverse(el: Expressions, x: Any, axis: Any) -> Tensor:
-    t = _tensor(el, x)
-    return el.tensor(el.emit(ops.reverse, t.value, axis=axis_of(el, t, axis)), t.axes)
-
-
-def _gather(el: Expressions, table: Any, indices: Any) -> Tensor:
-    t, i = _tensor(el, table), _tensor(el, indices)
-    if not i.dtype.is_integer:
-        el.session.fail("E202", f"indices are whole numbers, got {i.type}")
-    return el.tensor(el.emit(ops.gather, t.value, i.value), (*i.axes, *t.axes[1:]))
-
-
 # --- reductions -------------------------------------------------------------------------------------
 
 
@@ -352,10 +107,10 @@ def _reduction(name: str, build: Callable[..., Any], static: Callable[[Any], Any
             if not x:
                 el.session.fail("E112", f"`{name}` of an empty list")
             return static([plain(i) for i in x])
-        t = _tensor(el, x)
+        t = layout.tensor(el, x)
         if t.dtype is DType.BOOL and name == "sum":
             t = el.converted(t, el.session.dtype)
-        positions = axes_of(el, t, axis)
+        positions = layout.axes_of(el, t, axis)
         if not positions:
             return t
         value = el.emit(build, t.value, axes=positions, keep=bool(keep))
@@ -381,8 +136,8 @@ def _sum_bundle(el: Expressions, x: Bundle, name: str) -> Any:
 
 
 def _argmax(el: Expressions, x: Any, axis: Any = -1) -> Tensor:
-    t = _tensor(el, x)
-    position = axis_of(el, t, axis)
+    t = layout.tensor(el, x)
+    position = layout.axis_of(el, t, axis)
     axes = tuple(a for i, a in enumerate(t.axes) if i != position)
     return el.tensor(el.emit(ops.argmax, t.value, axis=position), axes)
 
@@ -391,18 +146,18 @@ def _argmax(el: Expressions, x: Any, axis: Any = -1) -> Tensor:
 
 
 def _full(el: Expressions, value: Any, shape: Any) -> Tensor:
-    dims, axes = dims_of(el, shape)
-    scalar = _tensor(el, float(value) if isinstance(value, int) else value)
+    dims, axes = layout.dims_of(el, shape)
+    scalar = layout.tensor(el, float(value) if isinstance(value, int) else value)
     return el.tensor(el.emit(ops.broadcast, scalar.value, shape=dims), axes)
 
 
 def _iota(el: Expressions, size: Any) -> Tensor:
-    dims, axes = dims_of(el, [size])
+    dims, axes = layout.dims_of(el, [size])
     return el.tensor(el.emit(ops.iota, shape=dims, axis=0, dtype=DType.I64), axes)
 
 
 def _random(el: Expressions, shape: Any) -> Tensor:
-    dims, axes = dims_of(el, shape)
+    dims, axes = layout.dims_of(el, shape)
     s = el.session
     value = el.emit(
         ops.random_uniform, s.seed, s.step, shape=dims, place=s.place(), dtype=s.dtype
@@ -433,7 +188,7 @@ def _convolve(
     el: Expressions, x: Any, w: Any, strides: Any = 1, pads: Any = 0, dilations: Any = 1,
     groups: Any = 1,
 ) -> Tensor:  # fmt: skip
-    x, w = el.promote(_tensor(el, x), _tensor(el, w))
+    x, w = el.promote(layout.tensor(el, x), layout.tensor(el, w))
     value = el.emit(
         ops.conv, x.value, w.value,
         strides=_integers(el, strides, 2, "strides", 1),
@@ -447,7 +202,7 @@ def _convolve(
 
 def _window(name: str, build: Callable[..., Any]) -> Builtin:
     def meaning(el: Expressions, x: Any, window: Any, strides: Any, pads: Any = 0) -> Tensor:
-        t = _tensor(el, x)
+        t = layout.tensor(el, x)
         value = el.emit(
             build, t.value,
             window=_integers(el, window, 2, "window", 1),
@@ -492,12 +247,12 @@ def builtin_environment() -> Env:
         _window("max_window", ops.max_pool), _window("sum_window", ops.sum_pool),
     ]  # fmt: skip
     named = {
-        "cast": _cast, "stop_gradient": _stop_gradient, "shape": _shape, "size": _size,
-        "rank": _rank, "reshape": _reshape, "transpose": _transpose, "broadcast": _broadcast,
-        "insert_axis": _insert_axis, "join": _join, "split": _split, "slice": _slice, "pad": _pad,
-        "reverse": _reverse, "gather": _gather, "argmax": _argmax, "full": _full, "iota": _iota,
+        "cast": _cast, "stop_gradient": _stop_gradient, "shape": layout.shape, "size": layout.size,
+        "rank": layout.rank, "reshape": layout.reshape, "transpose": layout.transpose, "broadcast": layout.broadcast,
+        "insert_axis": layout.insert_axis, "join": layout.join, "split": layout.split, "slice": layout.slice_, "pad": layout.pad,
+        "reverse": layout.reverse, "gather": layout.gather, "argmax": _argmax, "full": _full, "iota": _iota,
         "random": _random, "convolve": _convolve, "is_list": _is_list, "is_whole": _is_whole, "is_known": _is_known,
-        "tensor": _tensor,
+        "tensor": layout.tensor,
     }  # fmt: skip
     for builtin in (*builtins, *(Builtin(name, meaning) for name, meaning in named.items())):
         env.define(builtin.name, builtin, None)

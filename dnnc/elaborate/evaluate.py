@@ -6,17 +6,15 @@ nothing of blocks: `Elaborator` completes it.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import DnnError, Span, closest
-from dnnc.elaborate.session import PoisonError, Session, is_library
+from dnnc.diagnostics import Span, closest
+from dnnc.elaborate.arithmetic import Arithmetic
+from dnnc.elaborate.session import PoisonError, is_library
 from dnnc.elaborate.values import (
-    Axes,
     BlockValue,
-    Bundle,
     ChainValue,
     Env,
     FunctionValue,
@@ -24,62 +22,21 @@ from dnnc.elaborate.values import (
     Namespace,
     Partial,
     Poison,
-    Ratio,
-    Size,
     Tensor,
     callable_value,
     describe,
     is_number,
     plain,
-    size_of,
 )
 from dnnc.ir.dims import dim
-from dnnc.ir.graph import Value, origin
 from dnnc.ir.types import DType
-from dnnc.ops.base import TypeRuleError
 from dnnc.syntax import tree
 
 __all__ = ["Expressions"]
 
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_OPERATORS: dict[str, Callable[..., Value]] = {
-    "+": ops.add,
-    "-": ops.subtract,
-    "*": ops.multiply,
-    "/": ops.divide,
-    "//": ops.floor_divide,
-    "%": ops.modulo,
-    "**": ops.power,
-    "==": ops.equal,
-    "!=": ops.not_equal,
-    "<": ops.less,
-    "<=": ops.less_equal,
-    ">": ops.greater,
-    ">=": ops.greater_equal,
-    "and": ops.logical_and,
-    "or": ops.logical_or,
-}
-_WIDENING = [DType.BOOL, DType.U8, DType.I8, DType.I32, DType.I64, DType.F32, DType.F64]
-_COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 
-
-class Expressions:
+class Expressions(Arithmetic):
     """Evaluates expressions within a session."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
 
     # Supplied by the elaborator of blocks.
     def call_block(
@@ -269,6 +226,7 @@ class Expressions:
             "E111", f"{describe(callee)} cannot be called", span,
             help="remove the parentheses" if is_number(callee) else None,
         )  # fmt: skip
+        return None
 
     def call_function(
         self, callee: FunctionValue, positional: list[Any], named: dict[str, Any], span: Span
@@ -328,11 +286,7 @@ class Expressions:
         if isinstance(value, Tensor) and value.dtype is DType.BOOL:
             return self.tensor(self.emit(ops.logical_not, value.value), value.axes)
         self.session.fail("E112", f"`not` needs true or false, got {describe(value)}")
-
-    def negate(self, value: Any) -> Any:
-        if isinstance(value, Bundle):
-            return Bundle(tuple(self.negate(t) for t in value.tensors))
-        return self.tensor(self.emit(ops.negate, value.value), value.axes)
+        return None
 
     def binary_node(self, node: tree.Binary, env: Env) -> Any:
         left = self.expr(node.left, env)
@@ -345,262 +299,6 @@ class Expressions:
                 return right
             self.session.fail("E112", f"`{node.operator}` needs true or false", node.right.span)
         return self.binary(node.operator, left, self.expr(node.right, env))
-
-    def graphic(self, value: Any) -> bool:
-        return isinstance(value, Tensor | Bundle)
-
-    def binary(self, symbol: str, left: Any, right: Any) -> Any:
-        """`left symbol right`, on numbers, sizes, lists, tensors and bundles."""
-        if symbol == "@":
-            return self.matmul(left, right)
-        if left is None or right is None or not (self.graphic(left) or self.graphic(right)):
-            return self.static_binary(symbol, left, right)
-        if isinstance(left, Bundle) or isinstance(right, Bundle):
-            return self.bundle_binary(symbol, left, right)
-        return self.elementwise(_OPERATORS[symbol], left, right, symbol=symbol)
-
-    def bundle_binary(self, symbol: str, left: Any, right: Any) -> Bundle:
-        count = len(left.tensors if isinstance(left, Bundle) else right.tensors)
-        lefts = left.tensors if isinstance(left, Bundle) else [left] * count
-        rights = right.tensors if isinstance(right, Bundle) else [right] * count
-        if len(lefts) != len(rights):
-            self.session.fail("E203", "bundles of different lengths are combined")
-        pairs = zip(lefts, rights, strict=True)
-        return Bundle(tuple(self.binary(symbol, a, b) for a, b in pairs))
-
-    def static_binary(self, symbol: str, left: Any, right: Any) -> Any:
-        left, right = plain(left), plain(right)
-        if symbol in ("==", "!="):
-            same = self.same(left, right)
-            return same if symbol == "==" else not same
-        if symbol == "+" and isinstance(left, list) and isinstance(right, list):
-            return left + right
-        if symbol == "+" and isinstance(left, str) and isinstance(right, str):
-            return left + right
-        if isinstance(left, Size | Ratio) or isinstance(right, Size | Ratio):
-            return self.size_binary(symbol, left, right)
-        if not (is_number(left) and is_number(right)) or symbol not in _ARITHMETIC:
-            self.session.fail(
-                "E112", f"`{symbol}` does not apply to {describe(left)} and {describe(right)}"
-            )
-        return self.number_binary(symbol, left, right)
-
-    def number_binary(self, symbol: str, left: int | float, right: int | float) -> Any:
-        if symbol == "**" and abs(right) > 1024 and isinstance(left, int):
-            left = float(left)
-        try:
-            result = _ARITHMETIC[symbol](left, right)
-        except ZeroDivisionError:
-            self.session.fail("E113", "division by zero")
-        except OverflowError:
-            self.session.fail("E114", "the number is too large")
-        if isinstance(result, complex):
-            self.session.fail("E113", "a negative number has no such power")
-        if symbol == "/" and isinstance(left, int) and isinstance(right, int) and left % right == 0:
-            return left // right
-        if isinstance(result, int) and abs(result) >= 2**63:
-            self.session.fail("E114", f"{left} {symbol} {right} does not fit 64 bits")
-        return result
-
-    def same(self, left: Any, right: Any) -> bool:
-        if isinstance(left, Size) or isinstance(right, Size):
-            a, b = size_of(left), size_of(right)
-            if a is None or b is None:
-                return False
-            if (a - b).constant is None:
-                self.session.fail(
-                    "E213", f"whether {a} equals {b} is not known when compiling",
-                    help="give the size as a setting, or compare sizes that are numbers",
-                )  # fmt: skip
-            return (a - b).constant == 0
-        if isinstance(left, str | int | float | bool | list) or left is None or right is None:
-            return bool(type(left) in (int, float) or type(left) is type(right)) and left == right
-        return left is right
-
-    def size_binary(self, symbol: str, left: Any, right: Any) -> Any:
-        axis = getattr(left, "axis", None) or getattr(right, "axis", None)
-        a, b = size_of(left), size_of(right)
-        if a is None or b is None:
-            # A symbolic size beside a fraction is a scalar of the running program.
-            return self.elementwise(_OPERATORS[symbol], left, right, symbol=symbol)
-        if symbol in ("<", "<=", ">", ">="):
-            return self.compare_sizes(symbol, a, b)
-        if symbol in ("/", "//", "%") and b.constant == 0:
-            self.session.fail("E113", "division by zero")
-        match symbol:
-            case "+":
-                return Size(a + b, axis)
-            case "-":
-                return Size(a - b, axis)
-            case "*":
-                return Size(a * b, axis)
-            case "//":
-                return Size(a // b, axis)
-            case "%":
-                return Size(a % b, axis)
-            case "/":
-                whole = a // b
-                return Size(whole, axis) if whole * b == a else Ratio(a, b, axis)
-        return self.elementwise(_OPERATORS[symbol], left, right, symbol=symbol)
-
-    def compare_sizes(self, symbol: str, a: Any, b: Any) -> bool:
-        difference = (a - b).constant
-        if difference is not None:
-            return bool(_ARITHMETIC[symbol](difference, 0))
-        bound = self.session.bounds.get(a.name or "")
-        if symbol == "<=" and bound is not None and (b - bound).constant is not None:
-            if int(b - bound) >= 0:
-                return True
-        # Sizes are positive: `n > 0` and `n >= 1` hold.
-        if symbol == ">" and b.constant == 0 and a.name or symbol == ">=" and b.constant == 1:
-            return True
-        self.session.fail("E213", f"whether {a} {symbol} {b} is not known when compiling")
-
-    def matmul(self, left: Any, right: Any) -> Tensor:
-        for side in (left, right):
-            if not isinstance(side, Tensor):
-                self.session.fail("E112", f"`@` multiplies tensors, got {describe(side)}")
-        left, right = self.promote(left, right)
-        if left.rank < 2 or right.rank < 2:
-            return self.vector_product(left, right)
-        if right.rank == 2 and left.rank > 2:
-            return self.flat_product(left, right)
-        if left.rank != right.rank:
-            self.session.fail(
-                "E205", f"`@` needs equal ranks or a matrix on the right, got {left.type} "
-                f"and {right.type}", notes=self.session.made_at(left, right),
-            )  # fmt: skip
-        self.check_inner(left, right)
-        value = self.emit(ops.matmul, left.value, right.value)
-        return self.tensor(value, (*left.axes[:-1], right.axes[-1]))
-
-    def check_inner(self, left: Tensor, right: Tensor) -> None:
-        if left.shape[-1] != right.shape[-2]:
-            self.session.fail(
-                "E203", f"inner sizes differ: {left.shape[-1]} and {right.shape[-2]}",
-                label=f"left is {left.type}, right is {right.type}",
-                notes=self.session.made_at(left, right),
-            )  # fmt: skip
-
-    def flat_product(self, left: Tensor, right: Tensor) -> Tensor:
-        """`[..., m, k] @ [k, n]` as one product of matrices."""
-        self.check_inner(left, right)
-        rows = left.type.with_shape(left.shape[:-1]).elements
-        flat = self.emit(ops.reshape, left.value, shape=(rows, left.shape[-1]))
-        product = self.emit(ops.matmul, flat, right.value)
-        value = self.emit(ops.reshape, product, shape=(*left.shape[:-1], right.shape[-1]))
-        return self.tensor(value, (*left.axes[:-1], right.axes[-1]))
-
-    def vector_product(self, left: Tensor, right: Tensor) -> Tensor:
-        if left.rank == 0 or right.rank == 0:
-            self.session.fail("E205", "`@` does not multiply scalars", help="use `*`")
-        a = (
-            left
-            if left.rank > 1
-            else self.reshaped(left, (dim(1), *left.shape), (None, *left.axes))
-        )
-        b = right
-        if right.rank == 1:
-            b = self.reshaped(right, (*right.shape, dim(1)), (*right.axes, None))
-        product = self.matmul(a, b)
-        shape, axes = list(product.shape), list(product.axes)
-        if right.rank == 1:
-            del shape[-1], axes[-1]
-        if left.rank == 1:
-            position = -1 if right.rank == 1 else -2
-            del shape[position], axes[position]
-        return self.reshaped(product, tuple(shape), tuple(axes))
-
-    def reshaped(self, x: Tensor, shape: Sequence[Any], axes: Axes) -> Tensor:
-        return self.tensor(self.emit(ops.reshape, x.value, shape=tuple(shape)), axes)
-
-    # --- tensors -----------------------------------------------------------------------------------
-
-    def emit(self, build: Callable[..., Any], *values: Value, **attributes: Any) -> Any:
-        """Apply an operator here; a broken type rule becomes a located error."""
-        try:
-            with origin(self.session.origin()):
-                return build(*values, **attributes)
-        except TypeRuleError as error:
-            raise self.session.error(error.code, error.message, label=error.label) from None
-
-    def tensor(self, value: Value, axes: Axes) -> Tensor:
-        assert len(axes) == value.type.rank, (axes, value.type)
-        return Tensor(value, axes, self.session.user_span())
-
-    def lift(self, value: Any, dtype: DType) -> Tensor:
-        """A number or size as a scalar tensor."""
-        value = plain(value)
-        if isinstance(value, Tensor):
-            return value
-        if isinstance(value, Size):
-            return self.tensor(self.emit(ops.size, dim=value.dim, dtype=dtype), ())
-        if isinstance(value, Ratio):
-            a = self.lift(Size(value.numerator), dtype)
-            b = self.lift(Size(value.denominator), dtype)
-            return self.tensor(self.emit(ops.divide, a.value, b.value), ())
-        if isinstance(value, bool | int | float):
-            return self.tensor(self.emit(ops.constant, value=value, dtype=dtype), ())
-        self.session.fail("E112", f"a number or a tensor is needed, got {describe(value)}")
-
-    def as_tensor(self, value: Any) -> Tensor:
-        """Any number as a scalar of its natural element type; tensors as they are."""
-        if isinstance(value, bool):
-            return self.lift(value, DType.BOOL)
-        whole = isinstance(plain(value), int | Size)
-        return self.lift(value, DType.I64 if whole else self.session.dtype)
-
-    def promote(self, *values: Any, true_division: bool = False) -> list[Tensor]:
-        """Operands brought to one element type: tensors widen, numbers follow the tensors."""
-        dtypes = [v.dtype for v in values if isinstance(v, Tensor)]
-        dtype = max(dtypes, key=_WIDENING.index, default=self.session.dtype)
-        fractional = any(isinstance(v, float | Ratio) for v in values) or true_division
-        if fractional and not dtype.is_float:
-            dtype = self.session.dtype
-        if dtype is DType.BOOL and any(is_number(v) for v in values):
-            dtype = DType.I64
-        return [self.converted(self.lift(v, dtype), dtype) for v in values]
-
-    def converted(self, x: Tensor, dtype: DType) -> Tensor:
-        if x.dtype is dtype:
-            return x
-        return Tensor(self.emit(ops.cast, x.value, dtype=dtype), x.axes, x.span)
-
-    def elementwise(
-        self, build: Callable[..., Value], *values: Any, symbol: str = "", **attributes: Any
-    ) -> Tensor:
-        """Apply an elementwise operator after promotion."""
-        tensors = self.promote(*values, true_division=symbol == "/")
-        if symbol in ("and", "or"):
-            for t in tensors:
-                if t.dtype is not DType.BOOL:
-                    self.session.fail("E202", f"`{symbol}` needs bool tensors, got {t.type}")
-        elif tensors[0].dtype is DType.BOOL and symbol not in _COMPARISONS:
-            tensors = [self.converted(t, DType.I64) for t in tensors]
-        try:
-            value = self.emit(build, *(t.value for t in tensors), **attributes)
-        except DnnError as error:
-            notes = self.session.made_at(*tensors)
-            first = error.diagnostics[0]
-            if not notes or first.notes:
-                raise
-            self.session.fail(
-                first.code, first.message, label=first.label, help=first.help, notes=notes
-            )
-        return self.tensor(value, self.merged_axes(tensors, value.type.rank))
-
-    def merged_axes(self, tensors: Sequence[Tensor], rank: int) -> Axes:
-        axes: list[Any] = [None] * rank
-        for t in tensors:
-            for i, axis in enumerate(t.axes):
-                position = rank - t.rank + i
-                if axes[position] is None and t.shape[i] != 1:
-                    axes[position] = axis
-        for t in tensors:
-            for i, axis in enumerate(t.axes):
-                position = rank - t.rank + i
-                axes[position] = axes[position] or axis
-        return tuple(axes)
 
     def conditional(self, node: tree.Conditional, env: Env) -> Any:
         test = self.expr(node.test, env)

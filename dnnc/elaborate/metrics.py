@@ -21,7 +21,7 @@ from dnnc.ir.types import DType, TensorType
 from dnnc.syntax import tree
 
 if TYPE_CHECKING:
-    from dnnc.elaborate.training import JobScope
+    from dnnc.elaborate.scope import JobScope
 
 __all__ = ["build_evaluation"]
 
@@ -99,7 +99,7 @@ class _Cut:
 
     def _varying(self, value: Value) -> set[Value]:
         """Values that depend on the data or on the number of examples."""
-        varying = {v for v in self.data}
+        varying = set(self.data)
         for node in sorted_nodes((value,)):
             is_size = node.op.name == "size" and self.batch in node.op.dim.symbols  # type: ignore[attr-defined]
             if is_size or any(o in varying for o in node.operands):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnnc import ops
 from dnnc.diagnostics import Note
-from dnnc.elaborate.builtins import axis_of
+from dnnc.elaborate.layout import axis_of
 from dnnc.elaborate.session import PoisonError
 from dnnc.elaborate.shapes import evaluate_shape
 from dnnc.elaborate.values import Env, Tensor, describe
@@ -20,12 +20,12 @@ from dnnc.ir.types import TensorType
 from dnnc.syntax import tree
 
 if TYPE_CHECKING:
-    from dnnc.elaborate.elaborator import Elaborator
+    from dnnc.elaborate.statements import Statements
 
 __all__ = ["run_scan"]
 
 
-def run_scan(el: Elaborator, node: tree.Scan, env: Env) -> None:
+def run_scan(el: Statements, node: tree.Scan, env: Env) -> None:
     sequences, position = _sequences(el, node, env)
     length = sequences[0].shape[0]
     axis = sequences[0].axes[0]
@@ -68,7 +68,7 @@ def run_scan(el: Elaborator, node: tree.Scan, env: Env) -> None:
         el.assign(name, el.tensor(value, axes), node.span, env)
 
 
-def _sequences(el: Elaborator, node: tree.Scan, env: Env) -> tuple[list[Tensor], int]:
+def _sequences(el: Statements, node: tree.Scan, env: Env) -> tuple[list[Tensor], int]:
     """The scanned tensors with their time axis first, and where it was in the first one."""
     if len(node.names) != len(node.values):
         el.session.fail(
@@ -95,7 +95,7 @@ def _sequences(el: Elaborator, node: tree.Scan, env: Env) -> tuple[list[Tensor],
 
 
 def _carries(
-    el: Elaborator, carries: list[tree.Carry], inner: Env, env: Env
+    el: Statements, carries: list[tree.Carry], inner: Env, env: Env
 ) -> tuple[list[Tensor], list[Tensor]]:
     starts: list[Tensor] = []
     states: list[Tensor] = []
@@ -118,7 +118,7 @@ def _carries(
     return starts, states
 
 
-def _next(el: Elaborator, carry: tree.Carry, inner: Env) -> Tensor:
+def _next(el: Statements, carry: tree.Carry, inner: Env) -> Tensor:
     binding = inner.find(carry.name)
     assert binding is not None
     value = binding.value
@@ -134,7 +134,7 @@ def _next(el: Elaborator, carry: tree.Carry, inner: Env) -> Tensor:
     return value
 
 
-def _emitted(el: Elaborator, emit: tree.Emit, inner: Env) -> Tensor:
+def _emitted(el: Statements, emit: tree.Emit, inner: Env) -> Tensor:
     with el.session.at(emit.span):
         value: Any = el.expr(emit.value, inner)
         if not isinstance(value, Tensor):

@@ -15,7 +15,7 @@ from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Origin, Value
 from dnnc.ir.types import DType, TensorType
 
-__all__ = ["PoisonError", "Declared", "Frame", "Session", "is_library"]
+__all__ = ["Declared", "Frame", "PoisonError", "Session", "is_library"]
 
 #: Sources of the standard library are named `std/….dnn`: errors point past them at the user's text.
 LIBRARY = "std/"

@@ -1,0 +1,1 @@
+"""Comparisons with other frameworks on the same machine, data and settings."""

@@ -1,0 +1,364 @@
+"""Statements: running the body of a function or block, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dnnc import ops
+from dnnc.diagnostics import DnnError, Note, Span, closest
+from dnnc.elaborate.evaluate import Expressions
+from dnnc.elaborate.plan import Variable
+from dnnc.elaborate.scan import run_scan
+from dnnc.elaborate.session import Declared, PoisonError
+from dnnc.elaborate.shapes import evaluate_shape
+from dnnc.elaborate.values import (
+    Env,
+    FunctionValue,
+    Partial,
+    Poison,
+    Size,
+    Tensor,
+    describe,
+    is_number,
+    plain,
+)
+from dnnc.ir.graph import Value, sorted_nodes
+from dnnc.ir.types import DType, TensorType
+from dnnc.syntax import tree
+
+__all__ = ["Statements"]
+
+#: Rounds of one `repeat` or `for`.
+ROUND_LIMIT = 10_000
+
+
+class ReturnValue(Exception):  # noqa: N818 - control flow, not an error
+    """Carries the result of `return` out of nested statements."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Statements(Expressions):
+    """Runs the statements of a body."""
+
+    # --- functions ---------------------------------------------------------------------------------
+
+    def run_function(self, callee: FunctionValue, env: Env, span: Span) -> Any:
+        try:
+            self.run(callee.definition.body, env)
+        except ReturnValue as result:
+            return result.value
+        self.session.fail(
+            "E301", f"function `{callee.name}` returns nothing", callee.definition.span,
+            help="end its body with `return`",
+        )  # fmt: skip
+        return None
+
+    # --- statements --------------------------------------------------------------------------------
+
+    def run(self, body: Sequence[tree.Statement], env: Env) -> None:
+        """Run statements in order. An error in one is kept and the others still run."""
+        for statement in body:
+            try:
+                with self.session.at(statement.span):
+                    self.statement(statement, env)
+            except PoisonError:
+                self.poison(statement, env)
+            except DnnError as error:
+                self.session.errors.add(error)
+                self.poison(statement, env)
+
+    def poison(self, statement: tree.Statement, env: Env) -> None:
+        """Names that a failed statement should have bound stay silent from here on."""
+        match statement:
+            case tree.Bind() | tree.Port():
+                names: tuple[str, ...] = statement.names
+            case tree.Parameter() | tree.State() | tree.Carry() | tree.Emit():
+                names = (statement.name,)
+            case tree.Return():
+                raise PoisonError
+            case tree.Scan() | tree.Repeat() | tree.For() | tree.If():
+                names = tuple(_bound_names(statement))
+            case _:
+                names = ()
+        for name in names:
+            binding = env.local(name)
+            if binding is not None:
+                binding.value = Poison()
+            else:
+                env.define(name, Poison(), statement.span)
+
+    def statement(self, node: tree.Statement, env: Env) -> None:
+        match node:
+            case tree.Bind():
+                self.bind(node, env)
+            case tree.Require():
+                self.require(node, env)
+            case tree.Return():
+                raise ReturnValue(self.expr(node.value, env))
+            case tree.If():
+                test = self.expr(node.test, env)
+                if not isinstance(test, bool):
+                    self.session.fail(
+                        "E302", "an `if` statement needs a condition known when compiling",
+                        node.test.span, f"this is {describe(test)}",
+                        "to select element by element, use `if … then … else …`",
+                    )  # fmt: skip
+                self.run(node.body if test else node.orelse, env)
+            case tree.Repeat():
+                count = plain(self.expr(node.count, env))
+                self.rounds(node.body, [None] * self.checked_count(count, node.count), None, env)
+            case tree.For():
+                self.rounds(node.body, self.loop_values(node, env), node.name, env)
+            case tree.Scan():
+                run_scan(self, node, env)
+            case tree.Parameter():
+                self.parameter(node, env)
+            case tree.State():
+                self.state(node, env)
+            case tree.Port():
+                self.session.fail("E303", "ports stand at the top of a block, not inside a loop")
+            case tree.Carry() | tree.Emit():
+                word = "carry" if isinstance(node, tree.Carry) else "emit"
+                self.session.fail("E303", f"`{word}` stands inside a `scan`")
+
+    def bind(self, node: tree.Bind, env: Env) -> None:
+        value = self.expr(node.value, env)
+        if len(node.names) == 1:
+            self.assign(node.names[0], value, node.span, env)
+            return
+        if not isinstance(value, list | tuple) or len(value) != len(node.names):
+            got = f"{len(value)} values" if isinstance(value, list | tuple) else describe(value)
+            self.session.fail("E304", f"{len(node.names)} names are bound to {got}", node.span)
+        for name, item in zip(node.names, value, strict=True):
+            self.assign(name, item, node.span, env)
+
+    def assign(self, name: str, value: Any, span: Span, env: Env) -> None:
+        """Bind a name; in a round of a loop, an outer name of the body takes its next value."""
+        binding = env.local(name)
+        if binding is None:
+            env.define(name, value, span)
+        elif isinstance(binding.value, Poison) or env.round or binding.rebindable:
+            binding.value = value
+        else:
+            notes = (Note(f"`{name}` is bound here", binding.span),) if binding.span else ()
+            self.session.fail(
+                "E305", f"`{name}` is bound already", span, notes=notes,
+                help="a name is bound once outside loops; choose another",
+            )  # fmt: skip
+
+    def require(self, node: tree.Require, env: Env) -> None:
+        test = self.expr(node.test, env)
+        if test is True:
+            return
+        if test is not False:
+            self.session.fail(
+                "E302", "`require` needs a condition known when compiling", node.test.span,
+                f"this is {describe(test)}",
+            )  # fmt: skip
+        message = f"`{node.test.span.text}` does not hold"
+        if node.message is not None:
+            message = self.interpolate(node.message, env)
+        frame = self.session.frames[-1].span if self.session.frames else None
+        self.session.fail(
+            "E306", message, frame or node.span, notes=(Note("required here", node.span),)
+        )
+
+    def interpolate(self, message: tree.String, env: Env) -> str:
+        """`{name}` in a message stands for its value."""
+        text = message.value
+        for name in [part.split("}")[0] for part in text.split("{")[1:] if "}" in part]:
+            binding = env.find(name.strip())
+            if binding is None:
+                near = closest(name, env.visible())
+                self.session.fail(
+                    "E101", f"unknown name `{name}` in a message", message.span,
+                    help=f"did you mean `{near}`?" if near else None,
+                )  # fmt: skip
+            shown = binding.value
+            shown = shown.dim if isinstance(shown, Size) else shown
+            text = text.replace(f"{{{name}}}", str(shown))
+        return text
+
+    # --- loops -------------------------------------------------------------------------------------
+
+    def checked_count(self, count: Any, node: tree.Expr) -> int:
+        if not isinstance(count, int) or isinstance(count, bool):
+            self.session.fail(
+                "E307", f"a whole number known when compiling is needed, got {describe(count)}",
+                node.span,
+            )  # fmt: skip
+        if count < 0 or count > ROUND_LIMIT:
+            self.session.fail(
+                "E307", f"{count} rounds are not between 0 and {ROUND_LIMIT}", node.span,
+                help="a loop is unrolled; `scan` runs along an axis of any length",
+            )  # fmt: skip
+        return count
+
+    def loop_values(self, node: tree.For, env: Env) -> list[Any]:
+        start = self.expr(node.values, env)
+        if node.stop is None:
+            if not isinstance(start, list):
+                self.session.fail(
+                    "E307", f"`for` runs over a list, got {describe(start)}", node.values.span,
+                    help="write `for i in 0 .. n` to count",
+                )  # fmt: skip
+            self.checked_count(len(start), node.values)
+            return start
+        low, high = plain(start), plain(self.expr(node.stop, env))
+        if not isinstance(low, int):
+            self.session.fail("E307", f"a whole number is needed, got {describe(low)}")
+        if not isinstance(high, int):
+            self.session.fail("E307", f"a whole number is needed, got {describe(high)}")
+        self.checked_count(max(0, high - low), node.stop)
+        return list(range(low, high))
+
+    def rounds(
+        self, body: Sequence[tree.Statement], values: Sequence[Any], name: str | None, env: Env
+    ) -> None:
+        before = len(self.session.errors.diagnostics)
+        for value in values:
+            inner = Env(env, is_round=True)
+            if name is not None:
+                inner.define(name, value, None)
+            self.run(body, inner)
+            if len(self.session.errors.diagnostics) > before:
+                break  # further rounds would say the same again
+
+    # --- parameters and states ---------------------------------------------------------------------
+
+    def declared_type(self, shape: tree.Shape, name: str, env: Env) -> tuple[TensorType, Any]:
+        dims, axes = evaluate_shape(self, shape, env)
+        dtype = self.session.dtype
+        if shape.dtype is not None:
+            dtype = self.dtype(shape)
+        for size in dims:
+            if size.constant is None:
+                self.session.fail(
+                    "E215", f"the size of `{name}` depends on `{size}`, which is not known",
+                    shape.span, f"its shape is [{', '.join(map(str, dims))}]",
+                    "give the size as a number in the model's input, or when the model is made",
+                )  # fmt: skip
+        type_ = TensorType(dtype, dims)
+        if int(type_.elements) * dtype.size >= 2**36:
+            self.session.fail(
+                "E216", f"`{name}` would take {int(type_.elements):,} elements", shape.span
+            )
+        return type_, axes
+
+    def dtype(self, shape: tree.Shape) -> DType:
+        names = [d.value for d in DType]
+        if shape.dtype not in names:
+            near = closest(shape.dtype or "", names)
+            self.session.fail(
+                "E217", f"unknown element type `{shape.dtype}`", shape.span,
+                help=f"did you mean `{near}`?" if near else f"one of {', '.join(names)}",
+            )  # fmt: skip
+        dtype = DType(shape.dtype)
+        # In double precision everything that is f32 by default or by name becomes f64.
+        return self.session.dtype if dtype is DType.F32 else dtype
+
+    def initial(self, start: Any, type_: TensorType, axes: Any, name: str) -> Value:
+        """The first value: an initializer called with the shape, or a number."""
+        if isinstance(start, FunctionValue | Partial):
+            shape = [Size(d, a) for d, a in zip(type_.shape, axes, strict=True)]
+            start = self.call(start, [], {"shape": shape}, self.session.here, Env())  # type: ignore[arg-type]
+        if isinstance(start, Partial | FunctionValue):
+            self.session.fail("E308", f"the start of `{name}` still waits for arguments")
+        if not (is_number(start) or isinstance(start, Tensor | list)):
+            self.session.fail("E308", f"`{name}` starts from {describe(start)}",
+                              help="give a number or an initializer")  # fmt: skip
+        if isinstance(start, list):
+            start = self.call_builtin("tensor", start)
+        x = self.converted(self.lift(start, type_.dtype), type_.dtype)
+        allowed = {self.session.seed, self.session.step}
+        for value in _leaves(x.value):
+            if value not in allowed:
+                self.session.fail("E308", f"the start of `{name}` depends on data")
+        if x.shape != type_.shape:
+            if x.rank > 0:
+                self.session.fail("E308", f"`{name}` is {type_}, its start is {x.type}")
+            return self.emit(ops.broadcast, x.value, shape=type_.shape)  # type: ignore[no-any-return]
+        return x.value
+
+    def call_builtin(self, name: str, *arguments: Any) -> Any:
+        from dnnc.elaborate.builtins import builtin_environment
+
+        binding = builtin_environment().find(name)
+        assert binding is not None
+        assert self.session.here is not None
+        return self.call(binding.value, list(arguments), {}, self.session.here, Env())
+
+    def declare(
+        self, role: str, name: str, type_: TensorType, initial: Value, span: Span
+    ) -> Declared:
+        full = self.session.dotted(name)
+        if full in self.session.declared:
+            self.session.fail("E305", f"`{full}` is declared twice", span)
+        variable = Variable(full, type_, self.session.user_span(span))
+        declared = Declared(variable, Value(type_, hint=full), initial, role)
+        self.session.declared[full] = declared
+        return declared
+
+    def parameter(self, node: tree.Parameter, env: Env) -> None:
+        if not self.session.path and not self.session.frames:
+            self.session.fail("E303", "`param` stands inside a block or model")
+        type_, axes = self.declared_type(node.shape, node.name, env)
+        if not type_.dtype.is_float:
+            self.session.fail("E217", f"a parameter is trained, so it cannot be {type_}")
+        initial = self.initial(self.expr(node.start, env), type_, axes, node.name)
+        declared = self.declare("parameter", node.name, type_, initial, node.span)
+        tensor = Tensor(declared.value, axes, self.session.user_span(node.span))
+        self.member(node.name, tensor, env)
+        self.assign(node.name, tensor, node.span, env)
+
+    def state(self, node: tree.State, env: Env) -> None:
+        if node.shape is None:
+            self.session.fail("E303", f"state `{node.name}` needs a shape in a block", node.span)
+        if self.session.scan_depth:
+            self.session.fail("E309", "a state cannot be declared inside a scan", node.span,
+                              help="use `carry` for what passes from step to step")  # fmt: skip
+        type_, axes = self.declared_type(node.shape, node.name, env)
+        initial = self.initial(self.expr(node.start, env), type_, axes, node.name)
+        declared = self.declare("state", node.name, type_, initial, node.span)
+        tensor = Tensor(declared.value, axes, self.session.user_span(node.span))
+        self.member(node.name, tensor, env)
+        if env.local(node.name) is not None:
+            self.assign(node.name, tensor, node.span, env)
+        env.define(node.name, tensor, node.span, rebindable=True)
+
+    def member(self, name: str, value: Any, env: Env) -> None:
+        """Make a name an attribute of the layer whose body is running."""
+        binding = env.find("$layer")
+        if binding is not None:
+            binding.value.members[name] = value
+
+
+def _bound_names(statement: tree.Statement) -> list[str]:
+    names: list[str] = []
+    match statement:
+        case tree.Bind():
+            names.extend(statement.names)
+        case tree.Emit() | tree.Carry():
+            names.append(statement.name)
+        case tree.Repeat() | tree.For() | tree.Scan():
+            for inner in statement.body:
+                names.extend(_bound_names(inner))
+        case tree.If():
+            for inner in (*statement.body, *statement.orelse):
+                names.extend(_bound_names(inner))
+        case _:
+            pass
+    return names
+
+
+def _leaves(value: Value) -> list[Value]:
+    """The inputs that a value depends on."""
+    if value.node is None:
+        return [value]
+    return [
+        operand for node in sorted_nodes((value,)) for operand in node.operands
+        if operand.node is None
+    ]  # fmt: skip
