@@ -1,18 +1,19 @@
 """Sizes of axes: integers, symbols, and expressions over them, in a normal form.
 
-A `Dim` is a polynomial with integer coefficients over atoms. An atom is a symbol (`batch`) or a
-quotient or remainder of two sizes that does not simplify. Two sizes are equal exactly when their
-normal forms are: `2 * (h + 1) == 2 * h + 2`. `ceil(h / 2)` is the quotient `(h + 1) // 2`.
+A `Dim` is a polynomial with integer coefficients over atoms. An atom is a symbol (`batch`), or a
+quotient, a remainder or the larger of two sizes where that does not simplify. Two sizes are equal
+exactly when their normal forms are: `2 * (h + 1) == 2 * h + 2`. `ceil(h / 2)` is the quotient `(h
++ 1) // 2`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias, Union
 
-__all__ = ["Dim", "DimLike", "ceil_div", "dim", "product"]
+__all__ = ["Dim", "DimLike", "ceil_div", "dim", "larger", "product"]
 
 DimLike: TypeAlias = Union["Dim", int]
 
@@ -28,28 +29,41 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
-class Quotient:
-    """`floor(numerator / denominator)` where that does not simplify."""
+class Compound:
+    """Two sizes joined in a way that does not simplify."""
 
-    numerator: Dim
-    denominator: Dim
-
-    def __str__(self) -> str:
-        return f"{_wrap(self.numerator)} // {_wrap(self.denominator)}"
+    left: Dim
+    right: Dim
 
 
-@dataclass(frozen=True, slots=True)
-class Remainder:
-    """`numerator % denominator` where that does not simplify."""
+class Quotient(Compound):
+    """`floor(left / right)`."""
 
-    numerator: Dim
-    denominator: Dim
+    __slots__ = ()
 
     def __str__(self) -> str:
-        return f"{_wrap(self.numerator)} % {_wrap(self.denominator)}"
+        return f"{_wrap(self.left)} // {_wrap(self.right)}"
 
 
-Atom: TypeAlias = Symbol | Quotient | Remainder
+class Remainder(Compound):
+    """`left % right`."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{_wrap(self.left)} % {_wrap(self.right)}"
+
+
+class Larger(Compound):
+    """The larger of two sizes; `left` comes first by text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"max({self.left}, {self.right})"
+
+
+Atom: TypeAlias = Symbol | Quotient | Remainder | Larger
 Monomial: TypeAlias = tuple[Atom, ...]  # sorted by text, repeated for powers
 
 
@@ -135,11 +149,10 @@ class Dim:
         return dim(other) // self
 
     def __mod__(self, other: DimLike) -> Dim:
-        divisor = dim(other)
-        if self.constant is not None and divisor.constant:
-            return dim(self.constant % divisor.constant)
-        exact = _divide_exactly(self, divisor)
-        return dim(0) if exact is not None else _atom(Remainder(self, divisor))
+        return _remainder(self, dim(other))
+
+    def __rmod__(self, other: DimLike) -> Dim:
+        return dim(other) % self
 
     def __str__(self) -> str:
         if not self.terms:
@@ -173,7 +186,7 @@ def dim(value: DimLike | str) -> Dim:
     return Dim((((), int(value)),) if value else ())
 
 
-def product(dims: Iterator[DimLike] | tuple[DimLike, ...] | list[DimLike]) -> Dim:
+def product(dims: Iterable[DimLike]) -> Dim:
     """The product of sizes; 1 for none."""
     total = dim(1)
     for size in dims:
@@ -184,6 +197,17 @@ def product(dims: Iterator[DimLike] | tuple[DimLike, ...] | list[DimLike]) -> Di
 def ceil_div(a: DimLike, b: DimLike) -> Dim:
     """`ceil(a / b)` for positive `b`."""
     return (dim(a) + dim(b) - 1) // b
+
+
+def larger(a: DimLike, b: DimLike) -> Dim:
+    """The larger of two sizes; symbols count as not negative."""
+    a, b = dim(a), dim(b)
+    if _is_natural(a - b):
+        return a
+    if _is_natural(b - a):
+        return b
+    first, second = sorted((a, b), key=str)
+    return _atom(Larger(first, second))
 
 
 def _atom(atom: Atom) -> Dim:
@@ -201,75 +225,123 @@ def _collect(terms: list[tuple[Monomial, int]]) -> Dim:
 
 
 def _quotient(a: Dim, b: Dim) -> Dim:
-    if b.constant == 0:
-        raise ZeroDivisionError("a size is divided by zero")
-    if a.constant is not None and b.constant is not None:
-        return dim(a.constant // b.constant)
     exact = _divide_exactly(a, b)
     if exact is not None:
         return exact
-    if b.constant is not None and b.constant > 0:
-        # Whole multiples leave the quotient: (2n + 3) // 2 = n + 1 + 1 // 2.
-        whole = _collect([(m, f // b.constant) for m, f in a.terms])
-        rest = _collect([(m, f % b.constant) for m, f in a.terms])
-        if rest.constant is not None:
-            return whole + rest.constant // b.constant
-        inner = _nested(rest, b)
-        return whole + (inner if inner is not None else _atom(Quotient(rest, b)))
-    return _atom(Quotient(a, b))
+    if b.constant is None or b.constant < 0:
+        return dim(a.constant // b.constant) if a.constant and b.constant else _atom(Quotient(a, b))
+    # Whole multiples leave the quotient: (2n + 3) // 2 = n + 1 + 1 // 2.
+    whole = _collect([(m, f // b.constant) for m, f in a.terms])
+    rest = _collect([(m, f % b.constant) for m, f in a.terms])
+    if rest.constant is not None:
+        return whole + rest.constant // b.constant
+    inner = _nested(rest, b)
+    return whole + (inner if inner is not None else _atom(Quotient(rest, b)))
+
+
+def _remainder(a: Dim, b: Dim) -> Dim:
+    if _divide_exactly(a, b) is not None:
+        return dim(0)
+    if b.constant is None:
+        return _atom(Remainder(a, b))
+    if a.constant is not None:
+        return dim(a.constant % b.constant)
+    # Whole multiples do not matter: (2n + 3) % 2 = 1.
+    rest = _collect([(m, f % b.constant) for m, f in a.terms])
+    return rest % b if rest.constant is not None else _atom(Remainder(rest, b))
 
 
 def _nested(a: Dim, b: Dim) -> Dim | None:
-    """`((x + p) // q + r) // s` as `(x + p + q r) // (q s)`, for integers q and s."""
-    if len(a.terms) == 0 or len(a.terms) > 2 or b.constant is None:
+    """`((x + p) // q + r) // s` as `(x + p + q r) // (q s)`, for positive integers q and s."""
+    if len(a.terms) > 2:
         return None
     monomial, factor = a.terms[0]
     rest = a.terms[1:]
     if factor != 1 or len(monomial) != 1 or (rest and rest[0][0] != ()):
         return None
     atom = monomial[0]
-    if not isinstance(atom, Quotient) or atom.denominator.constant is None:
+    if not isinstance(atom, Quotient) or (atom.right.constant or 0) < 1:
         return None
     shift = rest[0][1] if rest else 0
-    return (atom.numerator + atom.denominator * shift) // (atom.denominator * b)
+    return (atom.left + atom.right * shift) // (atom.right * b)
 
 
 def _divide_exactly(a: Dim, b: Dim) -> Dim | None:
-    """`a / b` where it is a polynomial; `b` is one term."""
-    if len(b.terms) != 1:
-        return dim(1) if a == b else None
-    (divisor, factor) = b.terms[0]
-    terms = []
-    for monomial, coefficient in a.terms:
-        left = list(monomial)
-        for atom in divisor:
-            if atom not in left:
-                return None
-            left.remove(atom)
-        if coefficient % factor:
+    """`a / b` where it is a polynomial with integer coefficients; long division."""
+    if not b.terms:
+        raise ZeroDivisionError("a size is divided by zero")
+    divisor, factor = b.terms[0]
+    quotient = dim(0)
+    # The order of terms is one of monomials, so each step removes the leading term for good.
+    while a.terms:
+        monomial, coefficient = a.terms[0]
+        left = _without(monomial, divisor)
+        if left is None or coefficient % factor:
             return None
-        terms.append((tuple(left), coefficient // factor))
-    return _collect(terms)
+        step = Dim(((left, coefficient // factor),))
+        quotient = quotient + step
+        a = a - step * b
+    return quotient
+
+
+def _without(monomial: Monomial, divisor: Monomial) -> Monomial | None:
+    left = list(monomial)
+    for atom in divisor:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+def _is_natural(size: Dim) -> bool:
+    """Whether a size is certainly not negative."""
+    return all(
+        factor > 0 and all(_is_natural_atom(atom) for atom in monomial)
+        for monomial, factor in size.terms
+    )
+
+
+def _is_natural_atom(atom: Atom) -> bool:
+    match atom:
+        case Symbol():
+            return True
+        case Larger(left, right):
+            return _is_natural(left) or _is_natural(right)
+        case Quotient(left, right):
+            return _is_natural(left) and _is_natural(right)
+        case Remainder(_, right):
+            return _is_natural(right)
 
 
 def _names(atom: Atom) -> frozenset[str]:
     if isinstance(atom, Symbol):
         return frozenset((atom.name,))
-    return atom.numerator.symbols | atom.denominator.symbols
+    return atom.left.symbols | atom.right.symbols
 
 
 def _evaluate(atom: Atom, sizes: Mapping[str, int]) -> int:
-    if isinstance(atom, Symbol):
-        return sizes[atom.name]
-    a, b = atom.numerator.evaluate(sizes), atom.denominator.evaluate(sizes)
-    return a // b if isinstance(atom, Quotient) else a % b
+    match atom:
+        case Symbol(name):
+            return sizes[name]
+        case Quotient(left, right):
+            return left.evaluate(sizes) // right.evaluate(sizes)
+        case Remainder(left, right):
+            return left.evaluate(sizes) % right.evaluate(sizes)
+        case Larger(left, right):
+            return max(left.evaluate(sizes), right.evaluate(sizes))
 
 
 def _substitute(atom: Atom, sizes: Mapping[str, DimLike]) -> Dim:
     if isinstance(atom, Symbol):
         return dim(sizes.get(atom.name, _atom(atom)))
-    a, b = atom.numerator.substitute(sizes), atom.denominator.substitute(sizes)
-    return a // b if isinstance(atom, Quotient) else a % b
+    left, right = atom.left.substitute(sizes), atom.right.substitute(sizes)
+    match atom:
+        case Quotient():
+            return left // right
+        case Remainder():
+            return left % right
+        case Larger():
+            return larger(left, right)
 
 
 def _term(monomial: Monomial, factor: int) -> str:
@@ -286,5 +358,5 @@ def _term(monomial: Monomial, factor: int) -> str:
 
 
 def _wrap(size: Dim) -> str:
-    text = str(size)
-    return text if size.constant is not None or size.name is not None else f"({text})"
+    plain = size.name is not None or (size.constant is not None and size.constant >= 0)
+    return str(size) if plain else f"({size})"

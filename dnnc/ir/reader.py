@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from dnnc.diagnostics import Diagnostic, DnnError, Source, Span, closest, register_codes
-from dnnc.ir.dims import Dim, dim
+from dnnc.ir.dims import Dim, dim, larger
 from dnnc.ir.graph import ROLES, Graph, Input, Output, Value, apply_all
 from dnnc.ir.operator import OPERATORS, Operator, TypeRuleError
 from dnnc.ir.types import DType, TensorType
@@ -285,7 +285,14 @@ class _Reader:
             return size
         if self.next.kind == "int":
             return dim(int(self.take().text))
-        return dim(self.expect("name"))
+        name = self.expect("name")
+        if name == "max" and self.accept("("):
+            left = self.size()
+            self.expect(",")
+            right = self.size()
+            self.expect(")")
+            return larger(left, right)
+        return dim(name)
 
 
 def _fields(op_class: type[Operator]) -> dict[str, Any]:
