@@ -29,7 +29,7 @@ peers: $(VENV)/.peers ## compare with PyTorch
 lint: $(VENV)/.dev ## check layout and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@if ls examples/*.dnn >/dev/null 2>&1; then $(BIN)/dnnc fmt --check examples dnnc/std; fi
+	@if ls examples/*.dnn >/dev/null 2>&1; then $(BIN)/dnnc fmt --check examples dnnc; fi
 
 types: $(VENV)/.dev ## check the types
 	$(BIN)/mypy
@@ -37,7 +37,7 @@ types: $(VENV)/.dev ## check the types
 format: $(VENV)/.dev ## lay out Python and .dnn files
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/dnnc fmt examples dnnc/std
+	$(BIN)/dnnc fmt examples dnnc
 
 docs: $(VENV)/.dev ## rewrite the pages that are made from the code
 	$(BIN)/python docs/generate.py

@@ -13,15 +13,14 @@ MADE = "<!-- Made by `make docs` from the code; edits here are lost. -->"
 
 #: What the codes of each hundred are about.
 FAMILIES = {
-    "E0": "Files as text",
-    "E1": "Syntax",
-    "E2": "Shapes and types",
-    "E3": "Names, settings and definitions",
-    "E4": "Models, blocks and jobs",
+    "E0": "Syntax",
+    "E1": "Names, arguments and values",
+    "E2": "Shapes and sizes",
+    "E3": "Blocks, functions and control",
+    "E4": "Models, jobs, and their use from Python",
     "E5": "Data",
-    "E6": "Training",
-    "E7": "Compilation and machine",
-    "E8": "Running and saved files",
+    "E6": "Training and run folders",
+    "E7": "The compiler and its environment",
     "E9": "The command",
 }
 

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "dnnc"
 LAYERS = (
     "diagnostics",
     "environment",
+    "cache",
     "syntax",
     "ir",
     "ops",
@@ -96,6 +97,13 @@ def test_only_kernels_and_program_know_the_code_generators(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_no_star_imports(path: Path) -> None:
     assert not [line for target, line in imports(path) if target.endswith(".*")]
+
+
+def test_the_code_generating_layers_raise_no_diagnostics() -> None:
+    # `dnnc explain` and the page of codes do not look there.
+    for path in MODULES:
+        if path.relative_to(PACKAGE).parts[0] in COMPILED:
+            assert "register_codes" not in path.read_text(encoding="utf-8"), path
 
 
 def test_no_module_is_named_for_nothing() -> None:

@@ -27,9 +27,10 @@ def reported(ctx: click.Context) -> Iterator[None]:
         sys.stdout.flush()
     except (click.exceptions.Exit, click.ClickException, click.Abort):
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         click.echo("\ndnnc: interrupted", err=True)
-        ctx.exit(INTERRUPTED)
+        # A run that a signal has stopped knows the code of that signal.
+        ctx.exit(getattr(stop, "exit_code", INTERRUPTED))
     except BrokenPipeError:
         _forget_output()
         ctx.exit(0)
@@ -62,7 +63,7 @@ def _report_diagnostics(ctx: click.Context, error: DnnError) -> None:
         import json
 
         found = [diagnostic.as_json() for diagnostic in error.diagnostics]
-        click.echo(json.dumps({"ok": False, "diagnostics": found}, indent=2))
+        click.echo(json.dumps({"ok": False, "diagnostics": found}))
         return
     colour = colours(sys.stderr)
     for diagnostic in error.diagnostics:

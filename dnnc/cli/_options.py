@@ -43,8 +43,8 @@ threads_option = click.option(
 
 
 def answer(content: dict[str, Any]) -> None:
-    """Print the JSON answer of a command that succeeded."""
-    click.echo(json.dumps({"ok": True, **content}, indent=2, default=_plain))
+    """Print the JSON answer of a command that succeeded, in one line."""
+    click.echo(json.dumps({"ok": True, **content}, default=_plain))
 
 
 def _plain(value: object) -> object:

@@ -51,17 +51,18 @@ def _expanded(files: tuple[Path, ...]) -> list[Path]:
 def _format(path: Path, check: bool) -> bool:
     """Format one file; whether it changed (or would, with `check`)."""
     from dnnc.diagnostics import Source
-    from dnnc.syntax.format import format_text
+    from dnnc.syntax.format import format_source
+    from dnnc.syntax.parse import read_source
 
     if str(path) == "-":
         text = sys.stdin.read()
-        result = format_text(Source("<stdin>", text))
+        result = format_source(Source("<stdin>", text))
         if not check:
             click.echo(result, nl=False)
         return result != text
-    text = _read(path)
-    result = format_text(Source(str(path), text))
-    if result == text:
+    result = format_source(read_source(path))
+    # In bytes, because a byte order mark and the line ends of other systems go away too.
+    if result.encode() == path.read_bytes():
         return False
     if check:
         click.echo(f"would reformat {path}", err=True)
@@ -69,12 +70,6 @@ def _format(path: Path, check: bool) -> bool:
         _replace(path, result)
         click.echo(f"reformatted {path}", err=True)
     return True
-
-
-def _read(path: Path) -> str:
-    """The text with its line ends as they are, so that a change in them counts as one."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return file.read()
 
 
 def _replace(path: Path, text: str) -> None:

@@ -27,8 +27,9 @@ def command(name: str, kind: str) -> None:
 
     NAME is the kind unless given. Files that exist are never overwritten.
     """
-    path = Path(name or kind)
-    path = path.with_suffix("") if path.suffix == ".dnn" else path
+    path = Path((name or kind).removesuffix(".dnn"))
+    if not path.name or not set(path.name).isdisjoint('"\\\n'):
+        raise click.UsageError(f"{name!r} cannot be the name of a file")
     ending, make = _DATA[kind]
     starter = resources.files("dnnc.cli").joinpath("starters", f"{kind}.dnn")
     files = {

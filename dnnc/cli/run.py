@@ -1,0 +1,46 @@
+"""`dnnc run FILE`: do the jobs of a file, in order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from dnnc.cli._load import definitions_option, load
+from dnnc.cli._options import debug_option, file_argument, json_option, threads_option
+
+
+@click.command("run")
+@file_argument
+@definitions_option
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the run is kept; runs/FILE beside the current folder unless given.",
+)
+@click.option("--resume", is_flag=True, help="Go on with a run that was broken off.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@threads_option
+@json_option
+@debug_option
+def command(
+    file: Path,
+    definitions: tuple[str, ...],
+    folder: Path | None,
+    resume: bool,
+    quiet: bool,
+    threads: int | None,
+    json: bool,
+) -> None:
+    """Check FILE and do its jobs: train, report on the test split, keep the weights.
+
+    With --json every event is a line of JSON on standard output.
+    """
+    if threads is not None:
+        os.environ["DNNC_THREADS"] = str(threads)
+    program = load(file, definitions)
+    from dnnc.train.progress import choose_progress
+
+    progress = choose_progress(json=json, quiet=quiet)
+    program.run(folder=folder, resume=resume, progress=progress)
