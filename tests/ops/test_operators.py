@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from operator_examples import EXAMPLES, Example
 
 from dnnc import ops
 from dnnc.autodiff import gradients
@@ -16,6 +15,7 @@ from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.types import DType, TensorType
 from dnnc.ir.verify import verify
 from dnnc.ops import OPERATORS, NoGradientError
+from tests.ops.operator_examples import EXAMPLES, Example
 
 Array = np.ndarray
 CASES = [
