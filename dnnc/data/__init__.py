@@ -6,7 +6,7 @@ that are options), `functions.py` (functions of columns) and `sources/` (a file 
 """
 
 from dnnc.data.dataset import Dataset, Field, Split, batches
-from dnnc.data.load import describe, load
+from dnnc.data.load import describe, learns, load
 from dnnc.data.statistics import Statistics
 
-__all__ = ["Dataset", "Field", "Split", "Statistics", "batches", "describe", "load"]
+__all__ = ["Dataset", "Field", "Split", "Statistics", "batches", "describe", "learns", "load"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from dnnc.data.rows import Array, Rows
 from dnnc.data.splits import batches_of
-from dnnc.data.statistics import Statistics
+from dnnc.data.statistics import Fit
 from dnnc.diagnostics import Span
 
 
@@ -48,16 +48,17 @@ class Dataset:
     """A loaded data block.
 
     `splits` holds "train", "validation" and "test" where they have rows. `fingerprint` changes with
-    the content of the sources, the entries of the block and the arrays given. `statistics` are what
-    was fitted on the training rows, under the field's name where the field itself is standardized
-    and under `field.1`, `field.2` … where a part of its expression is.
+    the content of the sources, the entries of the block and the arrays given. `statistics` is what
+    was learned from the data, for `load` of other data: means and deviations of the training rows
+    under the field's name where the field itself is standardized and under `field.1`, `field.2` …
+    where a part of its expression is; vocabularies under `field.categories.1` and so on.
     """
 
     name: str
     fields: dict[str, Field]
     splits: dict[str, Split]
     fingerprint: str
-    statistics: dict[str, Statistics]
+    statistics: dict[str, Fit]
 
 
 def batches(

@@ -21,6 +21,7 @@ from dnnc.data.plan import Plan
 from dnnc.data.reader import Reader
 from dnnc.data.signature import Bound, Parameter, bind, describe_value
 from dnnc.data.sources import SOURCES
+from dnnc.data.statistics import Fit
 from dnnc.data.table import POOL, Cells, Column, Parts, Value, is_table
 from dnnc.diagnostics import Collector, DnnError, Span
 from dnnc.syntax import tree
@@ -68,9 +69,16 @@ class Evaluator:
         if self.reader.sampling:
             raise IncompleteError
 
+    def fitted(self, kind: str, compute: Callable[[], Fit]) -> Fit:
+        return self.plan.fitted(f"{self.active}.{kind}", compute)
+
     def standardized(self, column: Column, over: str, span: Span) -> Column:
-        entry = self._active[-1] if self._active else ""
-        return self.plan.standardize(column, over == "all", entry, span)
+        return self.plan.standardize(column, over == "all", self.active, span)
+
+    @property
+    def active(self) -> str:
+        """The entry that is being evaluated."""
+        return self._active[-1] if self._active else ""
 
     # --- entries and names ------------------------------------------------------------------------
 
@@ -96,6 +104,14 @@ class Evaluator:
         if isinstance(value, DependencyError):
             raise value
         return value
+
+    def option(self, name: str, expr: tree.Expr) -> Value:
+        """The value of an option; what it learns is not counted to the entry that needs it."""
+        self._active.append(name)
+        try:
+            return self.evaluate(expr)
+        finally:
+            self._active.pop()
 
     def _name(self, expr: tree.Name) -> Value:
         name = expr.name
@@ -249,7 +265,7 @@ class Evaluator:
             for part, each in parts.items()
         }
         what = next(iter(cells.values())).what if len(cells) == 1 else f"`{names[0]}`"
-        return self.plan.settle(cells, what, span)
+        return self.plan.settle(cells, what, span, span.text)
 
     # --- calls ------------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ def _one_hot(bound: Bound, scope: Scope) -> Column:
         raise fault("E522", f"`one_hot` needs integers, and {x.what} is {x.dtype}", span)
     count: int | None = bound["classes"]
     if count is None:
-        count = len(x.classes) if x.classes is not None else _largest(x, scope) + 1
+        count = _class_count(x, scope)
     if not 1 <= count <= 1 << 20:
         raise fault("E503", f"`classes` lies between 1 and 2**20, got {count}", span)
     classes = count
@@ -104,6 +104,14 @@ def _one_hot(bound: Bound, scope: Scope) -> Column:
         return hot.astype(np.float32)
 
     return map_columns(spread, [x], "f32", bound.span, x.classes)
+
+
+def _class_count(x: Column, scope: Scope) -> int:
+    if x.classes is not None:
+        return len(x.classes)
+    count = scope.fitted("one_hot", lambda: _largest(x, scope) + 1)
+    assert isinstance(count, int)
+    return count
 
 
 def _largest(x: Column, scope: Scope) -> int:
@@ -125,19 +133,21 @@ def _categories(bound: Bound, scope: Scope) -> Column:
     if x.shape:
         raise fault("E521", f"`categories` needs one value a row, not {list(x.shape)}", span)
     arrays = {part: _values(rows) for part, rows in x.parts.items()}
-    if bound["names"] is None:
+
+    def collect() -> tuple[str, ...]:
         if not x.complete:
             scope.need_all()
         known = np.unique(np.concatenate([np.unique(a) for a in arrays.values()]))
-        names = [str(name) for name in known.tolist()]
-    else:
-        names = bound["names"]
-        known = np.array(names)
-        if x.dtype != "text":
-            arrays = {part: a.astype(np.str_) for part, a in arrays.items()}
+        return tuple(str(name) for name in known.tolist())
+
+    names = bound["names"]
+    if names is None:
+        names = scope.fitted("categories", collect)
+    known = np.array(names)
     order = np.argsort(known, kind="stable")
     parts: dict[str, Rows] = {}
-    for part, values in arrays.items():
+    for part, array in arrays.items():
+        values = array if x.dtype == "text" else array.astype(np.str_)
         place = np.minimum(np.searchsorted(known[order], values), len(known) - 1)
         numbers = order[place]
         wrong = known[numbers] != values

@@ -14,13 +14,13 @@ from dnnc.data.options import NAMES, read_options
 from dnnc.data.reader import Reader
 from dnnc.data.rows import Array, Mapped, Rows, Stored, map_rows
 from dnnc.data.splits import Share
-from dnnc.data.statistics import Statistics
+from dnnc.data.statistics import Fit
 from dnnc.data.table import FLOATS, STORAGE, Column
 from dnnc.diagnostics import DnnError, Note, Span
 from dnnc.syntax import tree
 
 _NO_ARRAYS: Mapping[str, object] = {}
-_NO_STATISTICS: Mapping[str, Statistics] = {}
+_NO_STATISTICS: Mapping[str, Fit] = {}
 
 #: Values checked for being finite at a time.
 _CHUNK = 1 << 22
@@ -50,14 +50,29 @@ def load(
     constants: Mapping[str, object],
     folder: Path,
     arrays: Mapping[str, object] = _NO_ARRAYS,
-    statistics: Mapping[str, Statistics] = _NO_STATISTICS,
+    statistics: Mapping[str, Fit] = _NO_STATISTICS,
 ) -> Dataset:
-    """Read everything. `statistics` of an earlier Dataset take the place of fitting anew.
+    """Read everything. `statistics` of an earlier Dataset take the place of learning anew.
 
     Raises `DnnError` with all independent errors.
     """
     reader = Reader(folder, arrays, sampling=False)
     return _Loading(block, constants, reader, statistics).dataset()
+
+
+def learns(block: tree.Data) -> bool:
+    """Whether fields depend on what is learned, so that other data need the `statistics`."""
+    missing = [e.value for e in block.entries if isinstance(e, tree.Rule) and e.key == "missing"]
+    return any(
+        (isinstance(node, tree.Name) and node.name in ("standardize", "categories", "one_hot"))
+        or (isinstance(node, tree.Rule) and node.key == "standardize")
+        for entry in block.entries
+        for node in walk(entry)
+    ) or any(
+        (isinstance(value, tree.Name) and value.name in ("mean", "median"))
+        or (isinstance(value, tree.String) and value.value in ("mean", "median"))
+        for value in missing
+    )
 
 
 class _Loading:
@@ -68,7 +83,7 @@ class _Loading:
         block: tree.Data,
         constants: Mapping[str, object],
         reader: Reader,
-        statistics: Mapping[str, Statistics] = _NO_STATISTICS,
+        statistics: Mapping[str, Fit] = _NO_STATISTICS,
     ) -> None:
         self.block, self.reader = block, reader
         self.evaluator = Evaluator(block, constants, reader)

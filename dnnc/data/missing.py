@@ -73,5 +73,5 @@ def central(
             f"{chosen.what} has no value in the training rows, and so no {policy}",
             span,
         )
-    result: Array = np.nanmean(values, axis=0) if policy == "mean" else np.nanmedian(values, axis=0)
-    return result
+    average = np.nanmean if policy == "mean" else np.nanmedian
+    return np.asarray(average(values, axis=0))

@@ -160,6 +160,6 @@ def _constant_or_name(name: str, expr: tree.Expr, evaluate: Callable[[tree.Expr]
 def _fields(expr: tree.Expr) -> tuple[tree.Name, ...]:
     items = expr.items if isinstance(expr, tree.ListExpr) else (expr,)
     names = tuple(item for item in items if isinstance(item, tree.Name))
-    if len(names) < len(items) or not names:
+    if len(names) < len(items):
         raise _wrong("standardize", "the names of fields, such as [features]", expr)
     return names

@@ -14,9 +14,9 @@ import numpy as np
 from dnnc.data import missing
 from dnnc.data.codes import fault
 from dnnc.data.options import Options
-from dnnc.data.rows import Array, Rows, map_rows
+from dnnc.data.rows import Array, Rows, Stored, map_rows
 from dnnc.data.splits import Share, share_out
-from dnnc.data.statistics import Statistics, fit
+from dnnc.data.statistics import Fit, Statistics, fit
 from dnnc.data.table import POOL, Cells, Column, merge, single
 from dnnc.diagnostics import Span
 
@@ -34,8 +34,8 @@ class Plan:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self.options = Options()
-        self.statistics: dict[str, Statistics] = {}
-        self.given: Mapping[str, Statistics] = {}
+        self.statistics: dict[str, Fit] = {}
+        self.given: Mapping[str, Fit] = {}
         self._dropped: dict[str, Array] = {}
         self._shares: dict[str, Share] | None = None
         self._planning = False
@@ -44,36 +44,64 @@ class Plan:
 
     # --- missing values ---------------------------------------------------------------------------
 
-    def settle(self, parts: Mapping[str, Cells], what: str, span: Span) -> Column:
-        """Cells of every part as one column, with missing values replaced as `missing` says."""
+    def settle(self, parts: Mapping[str, Cells], what: str, span: Span, member: str = "") -> Column:
+        """Cells of every part as one column, with missing values replaced as `missing` says.
+
+        `member` tells the columns of an entry apart: its text, such as `source.age`.
+        """
         for cells in parts.values():
             if not len(cells.rows):
                 raise fault("E515", f"{cells.what} has no rows", span)
-        if any(cells.missing is not None for cells in parts.values()):
-            parts = self._replace(parts, span)
+        gaps = any(cells.missing is not None for cells in parts.values())
+        if gaps or self.options.missing in ("mean", "median"):
+            parts = self._replace(parts, span, member)
         columns = {part: single(cells) for part, cells in parts.items()}
         if set(columns) == {POOL}:
             return columns[POOL]
         return merge(columns, what, span)
 
-    def _replace(self, parts: Mapping[str, Cells], span: Span) -> dict[str, Cells]:
+    def _replace(self, parts: Mapping[str, Cells], span: Span, member: str) -> Mapping[str, Cells]:
         policy = self.options.missing
         gaps = [cells for cells in parts.values() if cells.missing is not None]
-        text = any(cells.dtype == "text" for cells in gaps)
-        if policy == "error" or (text and policy != "drop"):
+        text = any(cells.dtype == "text" for cells in parts.values())
+        if gaps and (policy == "error" or (text and policy != "drop")):
             raise missing.first_missing(gaps[0], policy, span)
         if policy == "drop":
             for part, cells in parts.items():
                 self._drop(part, cells, span)
             return {part: missing.blank(cells) for part, cells in parts.items()}
-        values: Array | float
         if policy in ("mean", "median"):
-            part, indices = self._training({p: len(c.rows) for p, c in parts.items()}, 0, span)
-            values = missing.central(parts, part, indices, str(policy), span)
+            if text or not all(isinstance(cells.rows, Stored) for cells in parts.values()):
+                return parts
+            values = self._central(parts, str(policy), span, member)
         else:
             values = 0 if policy == "zero" else float(policy)
             values = int(values) if values == int(values) else values
         return {part: missing.replace(cells, values) for part, cells in parts.items()}
+
+    def _central(
+        self, parts: Mapping[str, Cells], policy: str, span: Span, member: str
+    ) -> Array | float:
+        """Mean or median of training rows; learned without gaps too, for other data have them."""
+        if self._evaluator.reader.sampling:
+            return 0.0
+
+        def compute() -> Fit:
+            sizes = {part: len(cells.rows) for part, cells in parts.items()}
+            part, indices = self._training(sizes, 0, span)
+            return missing.central(parts, part, indices, policy, span)
+
+        learned = self.fitted(f"{self._evaluator.active}.missing.{member}", compute)
+        assert isinstance(learned, np.ndarray)
+        return learned
+
+    def fitted(self, key: str, compute: Callable[[], Fit]) -> Fit:
+        """What was given under a key, or else is learned; several of a kind are counted."""
+        number = sum(name.rpartition(".")[0] == key for name in self.statistics) + 1
+        name = f"{key}.{number}"
+        learned = self.given.get(name)
+        self.statistics[name] = compute() if learned is None else learned
+        return self.statistics[name]
 
     def _drop(self, part: str, cells: Cells, span: Span) -> None:
         if cells.missing is None:
@@ -146,7 +174,7 @@ class Plan:
         if self.options.stratify is None:
             return None
         place = self.options.stratify.span
-        value = self._evaluator.evaluate(self.options.stratify)
+        value = self._evaluator.option("stratify", self.options.stratify)
         if not isinstance(value, Column) or value.shape or value.dtype in ("f32", "f64"):
             raise fault("E505", "`stratify` must be a column of classes", place,
                         help="one integer, text or boolean a row")  # fmt: skip
@@ -169,10 +197,10 @@ class Plan:
 
     def standardize(self, column: Column, together: bool, key: str, span: Span) -> Column:
         """The column with mean 0 and deviation 1 over the training rows."""
-        number = sum(name.split(".")[0] == key for name in self.statistics) + 1
+        number = sum(name == key or _is_numbered(name, key) for name in self.statistics) + 1
         name = f"{key}.{number}"
         fitted = self.given.get(name, self.given.get(key))
-        if fitted is None:
+        if not isinstance(fitted, Statistics):
             sizes = {part: len(rows) for part, rows in column.parts.items()}
             overlap = max(rows.overlap for rows in column.parts.values())
             part, indices = self._training(sizes, overlap, span)
@@ -190,6 +218,11 @@ class Plan:
         """Statistics of a field that is itself standardized bear the field's name."""
         if column.statistics in self.statistics:
             self.statistics[field] = self.statistics.pop(column.statistics)
+
+
+def _is_numbered(name: str, key: str) -> bool:
+    prefix, _, number = name.rpartition(".")
+    return prefix == key and number.isdecimal()
 
 
 def _standardizer(fitted: Statistics) -> Callable[[Array], Array]:

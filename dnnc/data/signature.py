@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from dnnc.data.codes import fault, listing, suggestion
 from dnnc.data.reader import Reader
+from dnnc.data.statistics import Fit
 from dnnc.data.table import Cells, Column, Parts, Value
 from dnnc.diagnostics import Collector, DnnError, Span
 from dnnc.syntax import tree
@@ -78,6 +79,9 @@ class Scope(Protocol):
 
     def standardized(self, column: Column, over: str, span: Span) -> Column:
         """The column less its mean, over its deviation, both of the training rows."""
+
+    def fitted(self, kind: str, compute: Callable[[], Fit]) -> Fit:
+        """What `compute` learns from the data, or what was learned before."""
 
     def need_all(self) -> None:
         """Say that the answer depends on every row, which ends a look at a sample."""

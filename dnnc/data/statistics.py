@@ -1,8 +1,9 @@
-"""Means and deviations of training rows, for `standardize`."""
+"""What is learned from data and kept for other data: means, deviations, vocabularies, fillings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class Statistics:
         storage = np.float64 if values.dtype == np.float64 else np.float32
         result: Array = ((values - self.mean) / self.deviation).astype(storage)
         return result
+
+
+#: Anything learned: by `standardize`, `categories` (names), `one_hot` (classes), and what `missing`
+#: puts in place.
+Fit: TypeAlias = "Statistics | tuple[str, ...] | int | Array"
 
 
 def fit(rows: Rows, indices: Array, together: bool) -> Statistics:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from dnnc.data import batches
+from dnnc.data import batches, learns
+from dnnc.diagnostics import Source
+from dnnc.syntax.parse import parse
 
 
 def sizes(dataset):
@@ -284,3 +286,49 @@ class TestStandardize:
 
     def test_twice(self, space):
         space.fault('x = standardize(array("x"))\nstandardize = x', "E505", "already", x=self.X)
+
+
+class TestLearned:
+    """What is learned from one file holds for another."""
+
+    ENTRIES = """
+        s = csv("{}.csv")
+        kind = one_hot(categories(s.kind))
+        code = one_hot(s.code)
+        x = concat(s.a, s.b)
+        missing = mean"""
+
+    def test_other_data(self, space):
+        space.write("first.csv", "kind,code,a,b\nu,0,1,10\nw,3,,20\nv,1,3,\n")
+        space.write("other.csv", "kind,code,a,b\nw,1,7,\n")
+        first = space.load(self.ENTRIES.format("first"))
+        other = space.load(self.ENTRIES.format("other"), statistics=first.statistics)
+        assert rows(first, "train").tolist() == [[1, 10], [2, 20], [3, 15]]
+        assert rows(other, "train").tolist() == [[7, 15]]
+        assert rows(other, "train", "kind").tolist() == [[0, 0, 1]]
+        assert rows(other, "train", "code").tolist() == [[0, 1, 0, 0]]
+
+    def test_unknown_class(self, space):
+        space.write("first.csv", "kind\nu\nw\n")
+        space.write("other.csv", "kind\nw\nz\n")
+        entries = 'x = categories(csv("{}.csv").kind)'
+        first = space.load(entries.format("first"))
+        fault = space.fault(
+            entries.format("other"), "E523", "row 2", "'z'", statistics=first.statistics
+        )
+        assert fault.span.text == 'csv("other.csv").kind'
+
+    @pytest.mark.parametrize(
+        ("entries", "expected"),
+        [
+            ("x = s.a / 2\nmissing = drop", False),
+            ("x = s.a\nmissing = median", True),
+            ('x = s.a\nmissing = "mean"', True),
+            ("x = s.a\nstandardize = x", True),
+            ("x = standardize(s.a)", True),
+            ("x = s.a -> categories -> one_hot", True),
+        ],
+    )
+    def test_learns(self, entries, expected):
+        item = parse(Source("test.dnn", f'data D {{ s = csv("t.csv")\n{entries} }}')).items[0]
+        assert learns(item) is expected
