@@ -1,7 +1,7 @@
 """Accuracy on Fashion-MNIST: `examples/fashion.dnn` against the same network in PyTorch.
 
-Both train on the same rows in the same order, with the same initial distributions, optimizer, schedule
-and number of epochs, and report the accuracy on the 10,000 test images:
+Both train on the same rows in the same order, with the same initial distributions, optimizer,
+schedule and number of epochs, and report the accuracy on the 10,000 test images:
 
     python -m benchmarks.fashion            # both
     python -m benchmarks.fashion --only torch

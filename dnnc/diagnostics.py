@@ -1,8 +1,8 @@
 """Sources, places in them, and the errors that point at those places.
 
 Every fault of a user's input is a `Diagnostic`: a code, a place, a label under the caret, further
-places that explain it, and a remedy. One `DnnError` carries all diagnostics of a run. A fault of the
-compiler itself is an ordinary Python exception and is reported as such by the command.
+places that explain it, and a remedy. One `DnnError` carries all diagnostics of a run. A fault of
+the compiler itself is an ordinary Python exception and is reported as such by the command.
 """
 
 from __future__ import annotations

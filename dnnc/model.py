@@ -33,8 +33,8 @@ from dnnc.syntax.parse import parse_expression, read_source
 
 if TYPE_CHECKING:
     from dnnc.data import Dataset
-    from dnnc.train.loop import TrainingResult
     from dnnc.train.progress import Progress
+    from dnnc.train.result import TrainingResult
 
 __all__ = ["Compiled", "Job", "Model", "Program", "Trainer", "compile_graph", "load", "parse"]
 
@@ -132,7 +132,7 @@ class Job:
         data = self._named(node.data, module.datasets, "E402", "data block", errors)
         options = None
         try:
-            options = read_options(node, module.env, errors, {})
+            options = read_options(node, module.env)
         except DnnError as error:
             errors.add(error)
         fields: dict[str, FieldShape] = {}
@@ -142,7 +142,8 @@ class Job:
             except DnnError as error:
                 errors.add(error)
         errors.raise_if_any()
-        assert block is not None and options is not None
+        assert block is not None
+        assert options is not None
         return plan_training(
             block, {}, fields, options,
             name=self.name, data=node.data.name, env=module.env, span=node.span,
@@ -511,7 +512,7 @@ class Trainer:
         return plan.step, compile_graph(plan.step, model.threads)
 
 
-# --- arrays -----------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
@@ -600,9 +601,8 @@ def _shape_fits(shape: tuple[int, ...], type_: TensorType, sizes: dict[str, int]
         if wanted.name is not None:
             if sizes.setdefault(wanted.name, size) != size:
                 return False
-        elif wanted.symbols <= sizes.keys():
-            if wanted.evaluate(sizes) != size:
-                return False
+        elif wanted.symbols <= sizes.keys() and wanted.evaluate(sizes) != size:
+            return False
     return True
 
 

@@ -161,9 +161,9 @@ class Arithmetic(Tensors):
         if difference is not None:
             return bool(_ARITHMETIC[symbol](difference, 0))
         bound = self.session.bounds.get(a.name or "")
-        if symbol == "<=" and bound is not None and (b - bound).constant is not None:
-            if int(b - bound) >= 0:
-                return True
+        slack = (b - bound).constant if bound is not None else None
+        if symbol == "<=" and slack is not None and slack >= 0:
+            return True
         # Sizes are positive: `n > 0` and `n >= 1` hold.
         if (symbol == ">" and b.constant == 0 and a.name) or (symbol == ">=" and b.constant == 1):
             return True

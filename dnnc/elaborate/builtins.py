@@ -30,7 +30,7 @@ from dnnc.ir.types import DType
 
 __all__ = ["Builtin", "builtin_environment"]
 
-# --- elementwise ------------------------------------------------------------------------------------
+# --- elementwise ----------------------------------------------------------------------------------
 
 
 def _unary(name: str, static: Callable[[Any], Any], *, fractional: bool = True) -> Builtin:
@@ -96,7 +96,7 @@ def _stop_gradient(el: Expressions, x: Any) -> Any:
     return el.elementwise(ops.stop_gradient, x) if isinstance(x, Tensor) else x
 
 
-# --- reductions -------------------------------------------------------------------------------------
+# --- reductions -----------------------------------------------------------------------------------
 
 
 def _reduction(name: str, build: Callable[..., Any], static: Callable[[Any], Any]) -> Builtin:
@@ -142,7 +142,7 @@ def _argmax(el: Expressions, x: Any, axis: Any = -1) -> Tensor:
     return el.tensor(el.emit(ops.argmax, t.value, axis=position), axes)
 
 
-# --- making tensors ---------------------------------------------------------------------------------
+# --- making tensors -------------------------------------------------------------------------------
 
 
 def _full(el: Expressions, value: Any, shape: Any) -> Tensor:
@@ -165,7 +165,7 @@ def _random(el: Expressions, shape: Any) -> Tensor:
     return el.tensor(value, axes)
 
 
-# --- primitive layers -------------------------------------------------------------------------------
+# --- primitive layers -----------------------------------------------------------------------------
 
 
 def _numbers(el: Expressions, value: Any, count: int, what: str) -> tuple[Dim, ...]:
@@ -246,13 +246,14 @@ def builtin_environment() -> Env:
         _reduction("min", ops.reduce_min, min),
         _window("max_window", ops.max_pool), _window("sum_window", ops.sum_pool),
     ]  # fmt: skip
-    named = {
-        "cast": _cast, "stop_gradient": _stop_gradient, "shape": layout.shape, "size": layout.size,
-        "rank": layout.rank, "reshape": layout.reshape, "transpose": layout.transpose, "broadcast": layout.broadcast,
-        "insert_axis": layout.insert_axis, "join": layout.join, "split": layout.split, "slice": layout.slice_, "pad": layout.pad,
-        "reverse": layout.reverse, "gather": layout.gather, "argmax": _argmax, "full": _full, "iota": _iota,
-        "random": _random, "convolve": _convolve, "is_list": _is_list, "is_whole": _is_whole, "is_known": _is_known,
-        "tensor": layout.tensor,
+    named: dict[str, Callable[..., Any]] = {
+        "cast": _cast, "stop_gradient": _stop_gradient, "argmax": _argmax, "full": _full,
+        "iota": _iota, "random": _random, "convolve": _convolve, "is_list": _is_list,
+        "is_whole": _is_whole, "is_known": _is_known, "shape": layout.shape, "size": layout.size,
+        "rank": layout.rank, "reshape": layout.reshape, "transpose": layout.transpose,
+        "broadcast": layout.broadcast, "insert_axis": layout.insert_axis, "join": layout.join,
+        "split": layout.split, "slice": layout.slice_, "pad": layout.pad,
+        "reverse": layout.reverse, "gather": layout.gather, "tensor": layout.tensor,
     }  # fmt: skip
     for builtin in (*builtins, *(Builtin(name, meaning) for name, meaning in named.items())):
         env.define(builtin.name, builtin, None)

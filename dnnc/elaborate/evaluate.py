@@ -1,7 +1,7 @@
 """Expressions: a tree and names in scope → numbers, functions and tensors.
 
-What is known when compiling is computed; what is not becomes nodes of the graph. `Expressions` knows
-nothing of blocks: `Elaborator` completes it.
+What is known when compiling is computed; what is not becomes nodes of the graph. `Expressions`
+knows nothing of blocks: `Elaborator` completes it.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Expressions(Arithmetic):
     def run_function(self, callee: FunctionValue, env: Env, span: Span) -> Any:
         raise NotImplementedError
 
-    # --- dispatch ----------------------------------------------------------------------------------
+    # --- dispatch ---------------------------------------------------------------------------------
 
     def expr(self, node: tree.Expr, env: Env) -> Any:
         """The value of an expression; DnnError where it has none."""
         with self.session.at(node.span):
             return self._expr(node, env)
 
-    def _expr(self, node: tree.Expr, env: Env) -> Any:
+    def _expr(self, node: tree.Expr, env: Env) -> Any:  # noqa: C901 - one line a kind of node
         match node:
             case tree.Number() | tree.String() | tree.Boolean():
                 return node.value
@@ -120,7 +120,7 @@ class Expressions(Arithmetic):
                 named[node.name] = value
         return positional, named
 
-    # --- names -------------------------------------------------------------------------------------
+    # --- names ------------------------------------------------------------------------------------
 
     def name(self, node: tree.Name, env: Env) -> Any:
         binding = env.find(node.name)
@@ -187,7 +187,7 @@ class Expressions(Arithmetic):
             )  # fmt: skip
         return value[position]
 
-    # --- calls -------------------------------------------------------------------------------------
+    # --- calls ------------------------------------------------------------------------------------
 
     def call(
         self,
@@ -275,7 +275,7 @@ class Expressions(Arithmetic):
             bound[name] = value
         return bound
 
-    # --- operators ---------------------------------------------------------------------------------
+    # --- operators --------------------------------------------------------------------------------
 
     def unary(self, node: tree.Unary, env: Env) -> Any:
         value = self.expr(node.operand, env)

@@ -1,9 +1,9 @@
 """Loss and metrics over a whole split, from sums over its batches.
 
-A metric is an ordinary function of the language, written as if the whole split were one batch. Here its
-graph is cut where it sums over the batch: what is before the cut runs on each batch, the sums of the
-batches are added up, and what is after the cut makes the metric from the totals. So accuracy, precision,
-f1, r2 and whatever a user writes with sums are exact for any size of batch.
+A metric is an ordinary function of the language, written as if the whole split were one batch. Here
+its graph is cut where it sums over the batch: what is before the cut runs on each batch, the sums
+of the batches are added up, and what is after the cut makes the metric from the totals. So
+accuracy, precision, f1, r2 and whatever a user writes with sums are exact for any size of batch.
 """
 
 from __future__ import annotations

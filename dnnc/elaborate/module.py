@@ -10,7 +10,6 @@ from typing import Any
 
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, Note, Source, Span
 from dnnc.elaborate.builtins import builtin_environment
-from dnnc.elaborate.codes import CODES as _  # noqa: F401 - registers the codes of this layer
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.resolve import check_names
 from dnnc.elaborate.session import Session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from dnnc.diagnostics import DnnError, Note, Span, closest
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.plan import Network
 from dnnc.elaborate.session import PoisonError, Session
-from dnnc.elaborate.shapes import names_in
-from dnnc.elaborate.values import Axis, BlockValue, Env, Instance, Size, Tensor, is_number, size_of
+from dnnc.elaborate.shapes import is_free, names_in
+from dnnc.elaborate.values import Axis, BlockValue, Env, Instance, Size, Tensor, size_of
 from dnnc.ir.dims import Dim, dim
 from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes
 from dnnc.ir.rewrite import replace
@@ -180,10 +180,7 @@ def _input(
 
 def _dimension(el: Elaborator, entry: tree.Dimension, hint: int | None, symbols: Env) -> Dim:
     """A size of an input: a number, a known size, or a symbol, fixed where the data tells it."""
-    free = [
-        n for n in names_in(entry.size)
-        if symbols.find(n) is None or not is_number(symbols.find(n).value)  # type: ignore[union-attr]
-    ]  # fmt: skip
+    free = [name for name in names_in(entry.size) if is_free(name, symbols)]
     for name in free:
         known = el.session.sizes.get(name)
         if known is None and hint is not None and isinstance(entry.size, tree.Name):
@@ -207,8 +204,8 @@ def _check_field(
         count *= size
     if rest != count:
         el.session.fail(
-            "E407", f"the input `{name}` needs [{', '.join(map(str, type_.shape[1:]))}] an example, "
-            f"the data field has [{', '.join(map(str, field.shape))}]", shape.span, notes=notes,
+            "E407", f"the input `{name}` needs {_listed(type_.shape[1:])} an example, "
+            f"the data field has {_listed(field.shape)}", shape.span, notes=notes,
             help="change the shape, or `reshape` the field in the data block",
         )  # fmt: skip
     if type_.dtype.is_integer and field.dtype.is_float:
@@ -216,6 +213,10 @@ def _check_field(
             "E407", f"the input `{name}` is {type_.dtype}, the data field is {field.dtype}",
             shape.span, notes=notes,
         )  # fmt: skip
+
+
+def _listed(shape: Iterable[object]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def _batch(el: Elaborator, definition: tree.Block, inputs: Mapping[str, Tensor]) -> str:
@@ -230,7 +231,7 @@ def _batch(el: Elaborator, definition: tree.Block, inputs: Mapping[str, Tensor])
     return name
 
 
-# --- graphs -----------------------------------------------------------------------------------------
+# --- graphs ---------------------------------------------------------------------------------------
 
 
 def graph_of(

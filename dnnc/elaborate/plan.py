@@ -1,7 +1,7 @@
 """What elaboration makes of a file: networks and jobs, ready to be compiled.
 
-Everything here is plain data: graphs, names and settings. Nothing in it refers to the tree, except for
-spans, by which errors and reports point at the text.
+Everything here is plain data: graphs, names and settings. Nothing in it refers to the tree, except
+for spans, by which errors and reports point at the text.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class Variable:
 class Layer:
     """One instance of a block inside a network, for reports and profiles.
 
-    `path` is the dotted instance path ("layer_2.dense_1"), `block` the definition's name, `parameters`
-    counts elements of its own parameters (not of inner layers), `output` the type of its first result.
+    `path` is the dotted instance path ("layer_2.dense_1"), `block` the definition's name,
+    `parameters` counts elements of its own parameters (not of inner layers), `output` the type of
+    its first result.
     """
 
     path: str
@@ -50,8 +51,8 @@ class Network:
     """A model with its settings fixed.
 
     `initial` takes the scalar `seed` (i64[]) and returns every parameter and state by name.
-    `predict` takes the data inputs, parameters and states, and returns the outputs by name, as elaborated
-    with `training = false`.
+    `predict` takes the data inputs, parameters and states, and returns the outputs by name, as
+    elaborated with `training = false`.
     """
 
     name: str
@@ -72,8 +73,9 @@ class Evaluation:
 
     `sums` runs on each batch (data, parameters, states → partial sums, named by position).
     Sums over batches are added (`combine[name] == "add"`) or reduced by "max" or "min".
-    `finish` takes the totals under the same names (role "data") and returns the metrics by name; its sizes
-    named `batch` stand for the number of examples of the split: it has the scalar input `batch` (i64[]).
+    `finish` takes the totals under the same names (role "data") and returns the metrics by name;
+    its sizes named `batch` stand for the number of examples of the split: it has the scalar input
+    `batch` (i64[]).
     """
 
     sums: Graph
@@ -96,12 +98,12 @@ class EarlyStop:
 class TrainingPlan:
     """A `train` job.
 
-    `step` is one training step: data inputs by field name, parameters, states (those of the network, and
-    the optimizer's, named `optimizer.m/conv_1.weight`), the scalars `step` (from 1), `steps`
-    (how many there will be) and `seed`, all i64[]. Its output is `loss`; all else are updates.
-    `optimizer_states` gives the optimizer's own states; `initial_optimizer` (no inputs but parameters)
-    returns their first values. `target` pairs the model output with the data field that the loss compares it
-    with, where that is plain.
+    `step` is one training step: data inputs by field name, parameters, states (those of the
+    network, and the optimizer's, named `optimizer.m/conv_1.weight`), the scalars `step` (from 1),
+    `steps` (how many there will be) and `seed`, all i64[]. Its output is `loss`; all else are
+    updates. `optimizer_states` gives the optimizer's own states; `initial_optimizer` (no inputs but
+    parameters) returns their first values. `target` pairs the model output with the data field that
+    the loss compares it with, where that is plain.
     """
 
     name: str  # "Digits on Scans"

@@ -1,7 +1,7 @@
 """`scan x in xs along time { carry …; …; emit … }` → one `scan` operator.
 
-The body is elaborated once, over the slice of one step. Whatever in it does not depend on the step is
-left outside and enters the body as a capture.
+The body is elaborated once, over the slice of one step. Whatever in it does not depend on the step
+is left outside and enters the body as a capture.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def run_scan(el: Statements, node: tree.Scan, env: Env) -> None:
     )
     for carry, final, start in zip(carries, finals, starts, strict=True):
         el.assign(carry.name, el.tensor(final, start.axes), carry.span, env)
-    for (name, piece), whole in zip(emitted, stacked, strict=True):
-        place = min(position, piece.rank)
-        order = [*range(1, place + 1), 0, *range(place + 1, piece.rank + 1)]
+    for (name, emission), whole in zip(emitted, stacked, strict=True):
+        place = min(position, emission.rank)
+        order = [*range(1, place + 1), 0, *range(place + 1, emission.rank + 1)]
         value = el.emit(ops.transpose, whole, permutation=tuple(order))
-        axes = (*piece.axes[:place], axis, *piece.axes[place:])
+        axes = (*emission.axes[:place], axis, *emission.axes[place:])
         assert whole.type.shape[0] == length
         el.assign(name, el.tensor(value, axes), node.span, env)
 
@@ -88,7 +88,8 @@ def _sequences(el: Statements, node: tree.Scan, env: Env) -> tuple[list[Tensor],
         moved.append(Tensor(value, tuple(xs.axes[k] for k in order), xs.span))
         if moved[-1].shape[0] != moved[0].shape[0]:
             el.session.fail(
-                "E203", f"the scanned tensors have {moved[0].shape[0]} and {moved[-1].shape[0]} steps",
+                "E203", "the scanned tensors differ in length: "
+                f"{moved[0].shape[0]} and {moved[-1].shape[0]}",
                 expression.span,
             )  # fmt: skip
     return moved, first

@@ -1,4 +1,6 @@
-"""The scope of a job: the names that losses, metrics and optimizers see, and what they make of them."""
+"""The scope of a job: the names that losses, metrics and optimizers see, and what they make of
+them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of one elaboration: what has been declared, where we are, and how errors point at it."""
+"""The state of one elaboration: what is declared, where we are, how errors point at it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from zlib import crc32
 
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, Note, Span
+from dnnc.elaborate import codes as codes  # registers the codes of this layer
 from dnnc.elaborate.plan import Layer, Variable
 from dnnc.elaborate.values import Tensor
 from dnnc.ir.dims import Dim
@@ -54,8 +55,8 @@ class Declared:
 class Session:
     """One elaboration, for training or for prediction.
 
-    `ambient` holds names that are known without being passed: `training`, and `step` and `steps` where
-    a schedule or an optimizer may ask for them. `sizes` fixes symbols of the model's inputs.
+    `ambient` holds names that are known without being passed: `training`, and `step` and `steps`
+    where a schedule or an optimizer may ask for them. `sizes` fixes symbols of the model's inputs.
     """
 
     training: bool
@@ -79,7 +80,7 @@ class Session:
         self.step = Value(scalar, hint="step")
         self.steps = Value(scalar, hint="steps")
 
-    # --- names of layers ---------------------------------------------------------------------------
+    # --- names of layers --------------------------------------------------------------------------
 
     def instance_name(self, block: str, name: str | None) -> str:
         """A name not yet taken beside its siblings: `conv_1`, `conv_2`; `stem`, then `stem_2`."""
@@ -102,7 +103,7 @@ class Session:
         count = self.places[path] = self.places.get(path, 0) + 1
         return crc32(f"{path}#{count}".encode())
 
-    # --- places ------------------------------------------------------------------------------------
+    # --- places -----------------------------------------------------------------------------------
 
     @contextmanager
     def at(self, span: Span) -> Iterator[None]:

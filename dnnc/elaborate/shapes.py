@@ -11,7 +11,7 @@ from dnnc.elaborate.values import Axis, Env, Size, Tensor, describe, is_number, 
 from dnnc.ir.dims import Dim, dim
 from dnnc.syntax import tree
 
-__all__ = ["check_shape", "evaluate_shape", "match_shape"]
+__all__ = ["check_shape", "evaluate_shape", "is_free", "match_shape", "names_in"]
 
 
 def match_shape(el: Expressions, shape: tree.Shape, x: Tensor, name: str, env: Env) -> Tensor:
@@ -41,7 +41,7 @@ def _match(
     el: Expressions, entry: tree.Dimension, x: Tensor, position: int, name: str, env: Env
 ) -> Axis | None:
     size, axis = x.shape[position], x.axes[position]
-    free = [n for n in names_in(entry.size) if _is_free(n, env)]
+    free = [n for n in names_in(entry.size) if is_free(n, env)]
     if isinstance(entry.size, tree.Name) and free:
         axis = axis or Axis(entry.size.name)
         env.define(entry.size.name, Size(size, axis), entry.size.span)
@@ -135,7 +135,7 @@ def check_shape(
     for entry in shape.dims:
         if isinstance(entry, tree.Dimension) and isinstance(entry.size, tree.Name):
             free = entry.size.name
-            if _is_free(free, env) and not any(isinstance(d, tree.Ellipsis_) for d in shape.dims):
+            if is_free(free, env) and not any(isinstance(d, tree.Ellipsis_) for d in shape.dims):
                 position = shape.dims.index(entry)
                 if position < x.rank:
                     env.define(free, Size(x.shape[position], Axis(free)), entry.span)
@@ -176,8 +176,8 @@ def names_in(node: tree.Expr) -> Iterator[str]:
             return
 
 
-def _is_free(name: str, env: Env) -> bool:
-    """A name in a shape is free unless it is bound to a number: `size` the function does not count."""
+def is_free(name: str, env: Env) -> bool:
+    """Whether a name in a shape is open: one that stands for a function, as `size`, is."""
     binding = env.find(name)
     return binding is None or not (is_number(binding.value) or binding.value is None)
 

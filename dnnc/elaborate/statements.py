@@ -43,7 +43,7 @@ class ReturnValue(Exception):  # noqa: N818 - control flow, not an error
 class Statements(Expressions):
     """Runs the statements of a body."""
 
-    # --- functions ---------------------------------------------------------------------------------
+    # --- functions --------------------------------------------------------------------------------
 
     def run_function(self, callee: FunctionValue, env: Env, span: Span) -> Any:
         try:
@@ -56,7 +56,7 @@ class Statements(Expressions):
         )  # fmt: skip
         return None
 
-    # --- statements --------------------------------------------------------------------------------
+    # --- statements -------------------------------------------------------------------------------
 
     def run(self, body: Sequence[tree.Statement], env: Env) -> None:
         """Run statements in order. An error in one is kept and the others still run."""
@@ -90,7 +90,7 @@ class Statements(Expressions):
             else:
                 env.define(name, Poison(), statement.span)
 
-    def statement(self, node: tree.Statement, env: Env) -> None:
+    def statement(self, node: tree.Statement, env: Env) -> None:  # noqa: C901 - one a kind
         match node:
             case tree.Bind():
                 self.bind(node, env)
@@ -182,7 +182,7 @@ class Statements(Expressions):
             text = text.replace(f"{{{name}}}", str(shown))
         return text
 
-    # --- loops -------------------------------------------------------------------------------------
+    # --- loops ------------------------------------------------------------------------------------
 
     def checked_count(self, count: Any, node: tree.Expr) -> int:
         if not isinstance(count, int) or isinstance(count, bool):
@@ -227,7 +227,7 @@ class Statements(Expressions):
             if len(self.session.errors.diagnostics) > before:
                 break  # further rounds would say the same again
 
-    # --- parameters and states ---------------------------------------------------------------------
+    # --- parameters and states --------------------------------------------------------------------
 
     def declared_type(self, shape: tree.Shape, name: str, env: Env) -> tuple[TensorType, Any]:
         dims, axes = evaluate_shape(self, shape, env)
@@ -280,7 +280,8 @@ class Statements(Expressions):
         if x.shape != type_.shape:
             if x.rank > 0:
                 self.session.fail("E308", f"`{name}` is {type_}, its start is {x.type}")
-            return self.emit(ops.broadcast, x.value, shape=type_.shape)  # type: ignore[no-any-return]
+            wide: Value = self.emit(ops.broadcast, x.value, shape=type_.shape)
+            return wide
         return x.value
 
     def call_builtin(self, name: str, *arguments: Any) -> Any:

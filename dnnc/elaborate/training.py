@@ -101,7 +101,8 @@ def _target(
     for node in walk_tree(loss):
         if isinstance(node, tree.Call) and len(node.arguments) >= 2:
             first, second = node.arguments[0].value, node.arguments[1].value
-            if isinstance(first, tree.Name) and isinstance(second, tree.Name):
-                if first.name in walk.outputs and second.name in fields:
-                    return first.name, second.name
+            if not isinstance(first, tree.Name) or not isinstance(second, tree.Name):
+                continue
+            if first.name in walk.outputs and second.name in fields:
+                return first.name, second.name
     return None

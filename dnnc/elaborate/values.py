@@ -1,8 +1,8 @@
 """What an expression of the language may stand for while a file is elaborated.
 
-Numbers, strings, booleans, lists and `none` are Python's own. A `Size` is a size with the axis it was read
-from; a `Tensor` is a value of the graph with the axes it has. Everything else is something that can be
-called, or a bag of names.
+Numbers, strings, booleans, lists and `none` are Python's own. A `Size` is a size with the axis it
+was read from; a `Tensor` is a value of the graph with the axes it has. Everything else is something
+that can be called, or a bag of names.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class ChainValue:
 
 @dataclass(slots=True, eq=False)
 class Instance:
-    """A layer: an application of a block. Its parameters, states and named layers are its attributes."""
+    """A layer: an application of a block, with its parameters, states and named layers."""
 
     path: str
     block: str
@@ -177,7 +177,7 @@ class Binding:
 
 
 class Env:
-    """Names in scope. `round` marks one round of a loop: names of the body around it may be rebound."""
+    """Names in scope. In a `round` of a loop, names of the body around it may be rebound."""
 
     __slots__ = ("ellipsis", "names", "parent", "round")
 
@@ -262,7 +262,7 @@ def size_of(value: Any) -> Dim | None:
     return None
 
 
-def describe(value: Any) -> str:
+def describe(value: Any) -> str:  # noqa: C901 - one line a kind of value
     """What a value is, in the user's words, for messages."""
     match value:
         case Tensor():
