@@ -45,7 +45,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def _wanted_directory() -> Path:
-    if chosen := os.environ.get("DNNC_CACHE"):
+    chosen = os.environ.get("DNNC_CACHE")
+    if chosen == "off":
+        raise ValueError("the cache is turned off")
+    if chosen:
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
     # A relative XDG_CACHE_HOME is invalid by its specification and is ignored.

@@ -15,32 +15,26 @@ from dnnc.syntax import tree
 from dnnc.syntax.machine import Entry
 from dnnc.syntax.tokens import Token
 
-__all__ = ["MAX_DEPTH", "MAX_STAGES", "TreeBuilder"]
+__all__ = ["MAX_DEPTH", "MAX_OPERATORS", "MAX_STAGES", "TreeBuilder"]
 
 #: How deep an expression or a nest of statements may be: what walks the tree recurses on it.
-MAX_DEPTH = 200
+MAX_DEPTH = 100
+#: How many operators in a row: they nest to the left, one step of recursion each.
+MAX_OPERATORS = 200
 #: How many stages a chain of `->` may have: it nests to the left, but is walked in a loop.
 MAX_STAGES = 1000
 
-_PER_LEVEL = MAX_STAGES // MAX_DEPTH
-#: Rules that make a node deeper than the nodes in it; others only gather parts side by side.
-_NESTING = frozenset(
-    [
-        "conditional",
-        "binary",
-        "unary",
-        "group",
-        "list",
-        "attribute",
-        "index",
-        "call",
-        "stage",
-        "if_",
-        "for_",
-        "repeat",
-        "scan",
-    ]
-)
+#: What a rule adds to the depth, of which an expression may have `_LIMIT`; others add nothing.
+_LIMIT = MAX_STAGES
+_WEIGHTS = {
+    "pipe": _LIMIT // MAX_STAGES,
+    "binary": _LIMIT // MAX_OPERATORS,
+    **dict.fromkeys(
+        ("conditional", "unary", "group", "list", "attribute", "index", "call", "stage"),
+        _LIMIT // MAX_DEPTH,
+    ),
+    **dict.fromkeys(("if_", "for_", "repeat", "scan"), _LIMIT // MAX_DEPTH),
+}
 #: Long digit strings take quadratic time to convert, and no size has this many digits.
 _MAX_DIGITS = 300
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t"}
@@ -85,14 +79,11 @@ class TreeBuilder:
 
     def reduce(self, action: str, parts: Parts, entry: Entry) -> tuple[Any, int]:
         span = Span(self.source, entry.start, entry.end)
-        depth = entry.depth
-        if action == "pipe":
-            depth += 1
-        elif action == "path":
-            depth += _PER_LEVEL * (len(parts) - 1)
-        elif action in _NESTING:
-            depth += _PER_LEVEL
-        if depth > MAX_STAGES + _PER_LEVEL:
+        depth = entry.depth + _WEIGHTS.get(action, 0)
+        if action == "path":
+            depth += _WEIGHTS["attribute"] * (len(parts) - 1)
+        # The innermost stage of the longest chain has a depth of its own.
+        if depth > _LIMIT + _WEIGHTS["stage"]:
             raise DnnError(_too_deep(action, span))
         return getattr(self, action)(parts, span), depth
 
@@ -361,6 +352,14 @@ def _too_deep(action: str, span: Span) -> Diagnostic:
             start,
             "begins here",
             help="name the tensor in between: `x = x -> ...`, or use `repeat`",
+        )
+    if action == "binary":
+        return Diagnostic(
+            "E009",
+            f"more than {MAX_OPERATORS} operators in one expression",
+            start,
+            "begins here",
+            help="give parts of it a name of their own",
         )
     return Diagnostic(
         "E009",

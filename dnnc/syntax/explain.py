@@ -115,7 +115,9 @@ def _swallowed_next_line(fault: Fault) -> Diagnostic | None:
     )
     if not (name.first and name.kind == "NAME" and operator.kind in OPERATORS | {"EQUAL"}):
         return None
-    begins = token.kind == "EQUAL" or (token.kind == "NAME" and name.text in STATEMENT_WORDS)
+    begins = token.kind == "EQUAL" or (
+        token.kind == "NAME" and name.text in (*STATEMENT_WORDS, *ITEM_WORDS)
+    )
     return _no_right_side(fault, operator) if begins else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from dnnc.diagnostics import Diagnostic
 from dnnc.syntax.tables import Tables
 from dnnc.syntax.tokens import END, Token
 
@@ -34,9 +35,11 @@ class Actions(Protocol):
 
     #: Whether fixed words and signs are handed over too, or only the parts with a meaning.
     wants_all_tokens: bool
+    #: Faults found inside a token.
+    faults: list[Diagnostic]
 
     def token(self, token: Token) -> Any:
-        """The value of a shifted token."""
+        """The value of a shifted token; the end of the text comes last, its value is not used."""
 
     def reduce(self, action: str, parts: list[Any], entry: Entry) -> tuple[Any, int]:
         """The value of a rule, and its depth; `entry` has the span and the deepest part's depth."""
@@ -94,9 +97,9 @@ class Machine:
         if not self.accepts(kind):
             return False
         self.settle(kind, token.start)
+        value = self.actions.token(token)
         if kind != END:
             self.states.append(self.row[kind])
-            value = self.actions.token(token)
             self.entries.append(Entry(value, token.start, token.end, 0))
         return True
 
@@ -113,11 +116,13 @@ class Machine:
             if kind == END and states[-1] == self.end_state:
                 return
 
-    def unwind(self, symbols: Sequence[str]) -> None:
-        """Drop what is unfinished, back to a place where one of these rules may begin."""
+    def unwind(self, symbols: Sequence[str]) -> bool:
+        """Drop what is unfinished, back to where one of these rules may begin; whether any was."""
+        before = len(self.states)
         while not any(symbol in self.row for symbol in symbols):
             self.states.pop()
             self.entries.pop()
+        return len(self.states) < before
 
     def _reduce(self, action: str, size: int, keep: tuple[bool, ...], run: bool, at: int) -> None:
         entries = self.entries

@@ -15,12 +15,20 @@ from dnnc.diagnostics import Diagnostic, DnnError, Source, Span, register_codes
 from dnnc.syntax import tree
 from dnnc.syntax.build import TreeBuilder
 from dnnc.syntax.explain import FRAMES, Fault, explain
-from dnnc.syntax.machine import Machine, Run
-from dnnc.syntax.structure import CLOSING, MAX_NESTING, find_structure, is_definition
+from dnnc.syntax.machine import Actions, Machine, Run
+from dnnc.syntax.structure import CLOSING, MAX_NESTING, find_structure
 from dnnc.syntax.tables import load_tables
 from dnnc.syntax.tokens import END, RESERVED, Token, tokenize
 
-__all__ = ["MAX_BYTES", "MAX_ERRORS", "MAX_TOKENS", "parse", "parse_expression", "read_source"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_ERRORS",
+    "MAX_TOKENS",
+    "parse",
+    "parse_expression",
+    "parse_with",
+    "read_source",
+]
 
 #: The largest file that is read.
 MAX_BYTES = 10_000_000
@@ -80,28 +88,31 @@ def read_source(path: Path) -> Source:
 
 def parse(source: Source) -> tree.File:
     """The tree of a file; raises DnnError with every syntax error of it."""
-    file: tree.File = _Parse(source, "start").run()
+    file: tree.File = parse_with(source, TreeBuilder(source))
     return file
 
 
 def parse_expression(source: Source) -> tree.Expr:
     """The tree of a single expression; raises DnnError with its first syntax error."""
-    value: tree.Expr = _Parse(source, "expression").run()
+    value: tree.Expr = _Parse(source, "expression", TreeBuilder(source)).run()
     return value
+
+
+def parse_with(source: Source, actions: Actions) -> Any:
+    """What other actions than the tree's make of a file; raises DnnError like `parse`."""
+    return _Parse(source, "start", actions).run()
 
 
 class _Parse:
     """One text on its way through the automaton."""
 
-    def __init__(self, source: Source, start: str) -> None:
+    def __init__(self, source: Source, start: str, actions: Actions) -> None:
         self.source = source
         self.start = start
         self.tokens = tokenize(source.text, MAX_TOKENS)
         self.structure = find_structure(source.text, self.tokens)
-        self.builder = TreeBuilder(source)
-        self.machine = Machine(load_tables(), start, self.builder)
+        self.machine = Machine(load_tables(), start, actions)
         self.errors: list[Diagnostic] = []
-        self.resumed = -1  # the token at which parsing last resumed
 
     def run(self) -> Any:
         """The tree of the text; raises DnnError."""
@@ -109,7 +120,7 @@ class _Parse:
         index = 0
         while index < len(self.tokens):
             index = self._step(index)
-        self.errors += self.builder.faults
+        self.errors += self.machine.actions.faults
         if self.errors:
             self.errors.sort(key=lambda error: error.span.start if error.span else 0)
             raise DnnError(self.errors[:MAX_ERRORS])
@@ -153,7 +164,7 @@ class _Parse:
         fault_at = Fault(self.source, self.tokens, index, self.machine, self.structure)
         diagnostic, resume_at = explain(fault_at)
         self.errors.append(diagnostic)
-        return self._resume(resume_at)
+        return self._resume(resume_at, moves=resume_at < index)
 
     def _kind(self, index: int) -> str:
         """The kind of a token as the automaton sees it: a word is a keyword only where one fits."""
@@ -191,8 +202,11 @@ class _Parse:
 
     # --- going on after an error ------------------------------------------------------------------
 
-    def _resume(self, index: int) -> int:
-        """Drop what is unfinished; gives the token to go on with, or the end of all tokens."""
+    def _resume(self, index: int, moves: bool = False) -> int:
+        """Drop what is unfinished; gives the token to go on with, or the end of all tokens.
+
+        With `moves` the token at `index` is not the one that was refused.
+        """
         stop = len(self.tokens)
         if self.start != "start" or len(self.errors) >= MAX_ERRORS:
             return stop
@@ -202,14 +216,13 @@ class _Parse:
             if self.machine.accepts(whole):
                 # What stands before the fault is complete and is kept.
                 self.machine.settle(whole, self.tokens[index].start)
-        self.machine.unwind(tuple(FRAMES))
-        if index == self.resumed:
+        if not self.machine.unwind(tuple(FRAMES)) and not moves:
+            # A part may begin here, but not with this token.
             index += 1
         opener = self._frame_opener()
         inside = self.structure.depth[opener.index] + 1 if opener is not None else 0
         while not self._can_resume(index, inside):
             index += 1
-        self.resumed = index
         return index
 
     def _frame_opener(self) -> Token | None:
@@ -227,10 +240,17 @@ class _Parse:
             return True
         depth = self.structure.depth[index]
         if inside == 0:
-            return token.first and depth == 0 and is_definition(self.tokens, index)
+            return token.first and depth == 0 and self._begins_definition(index)
         if token.kind == "RBRACE" and depth == inside - 1:
             return True
         return token.first and depth == inside and self._begins_statement(index)
+
+    def _begins_definition(self, index: int) -> bool:
+        """Whether a line begins with two words, or a word and a string: also a misspelt keyword."""
+        token, following = self.tokens[index], self.tokens[index + 1]
+        if token.kind != "NAME" or following.first or {token.text, following.text} & RESERVED:
+            return False
+        return following.kind in ("NAME", "STRING")
 
     def _begins_statement(self, index: int) -> bool:
         token, following = self.tokens[index], self.tokens[index + 1]
@@ -240,7 +260,9 @@ class _Parse:
                 # No expression goes on with two names in a row: a word there is misspelt.
                 return True
             signs = (
-                ("EQUAL", "COMMA") if "statement" in self.machine.row else ("EQUAL", "LPAR", "DOT")
+                ("EQUAL", "COMMA", "EQ")
+                if "statement" in self.machine.row
+                else ("EQUAL", "LPAR", "DOT")
             )
             return following.kind in signs
         if kind == "IF":

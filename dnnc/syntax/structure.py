@@ -14,7 +14,7 @@ from dnnc.syntax.tokens import END, Token
 __all__ = ["CLOSERS", "CLOSING", "MAX_NESTING", "Structure", "find_structure"]
 
 #: How deep brackets may nest.
-MAX_NESTING = 200
+MAX_NESTING = 100
 
 #: Every opening bracket and the one that closes it.
 CLOSERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}

@@ -42,10 +42,9 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A `#` comment; `own_line` unless code stands before it; `blank` after an empty line."""
+    """A `#` comment, `blank` where an empty line stands before it."""
 
     text: str
-    own_line: bool
     blank: bool
 
 
@@ -54,10 +53,21 @@ class Token:
 
     `kind` is the terminal (`NAME` for every word), `keyword` the terminal of a word that can be a
     keyword. `first` tells that it begins its line, `blank` that an empty line stands before it,
-    `comments` are those between it and the token before.
+    `comments` are those on the lines before it, `trailing` the one behind it on its line.
     """
 
-    __slots__ = ("blank", "comments", "end", "first", "index", "keyword", "kind", "start", "text")
+    __slots__ = (
+        "blank",
+        "comments",
+        "end",
+        "first",
+        "index",
+        "keyword",
+        "kind",
+        "start",
+        "text",
+        "trailing",
+    )
 
     def __init__(self, kind: str, text: str, start: int, index: int) -> None:
         self.kind = kind
@@ -69,6 +79,7 @@ class Token:
         self.first = False
         self.blank = False
         self.comments: tuple[Comment, ...] = ()
+        self.trailing: Comment | None = None
 
     def __repr__(self) -> str:
         return f"Token({self.kind}, {self.text!r})"
@@ -151,6 +162,7 @@ class _Trivia:
 
     def __init__(self) -> None:
         self.comments: list[Comment] = []
+        self.last: Token | None = None
         self.newlines = 1  # since the last token or comment; the text begins on a fresh line
         self.fresh = True  # nothing but comments stands on this line
 
@@ -160,7 +172,11 @@ class _Trivia:
         self.fresh = self.fresh or count > 0
 
     def comment(self, text: str) -> None:
-        self.comments.append(Comment(text.rstrip(), self.fresh, self.newlines > 1))
+        comment = Comment(text.rstrip(), self.newlines > 1)
+        if self.last is not None and not self.fresh:
+            self.last.trailing = comment
+        else:
+            self.comments.append(comment)
         self.newlines = 0
 
     def attach(self, token: Token) -> None:
@@ -172,3 +188,4 @@ class _Trivia:
         token.blank = self.newlines > 1
         self.newlines = 0
         self.fresh = False
+        self.last = token
