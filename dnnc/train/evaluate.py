@@ -9,6 +9,7 @@ import numpy as np
 
 from dnnc.elaborate.plan import Evaluation
 from dnnc.ir.interpret import interpret
+from dnnc.train.feed import inputs_of
 
 __all__ = ["Compiled", "Compiler", "Metrics", "evaluate"]
 
@@ -28,11 +29,9 @@ def evaluate(
     examples: int,
 ) -> Metrics:
     """The metrics over all `batches`; `sums` is `evaluation.sums` compiled."""
-    wanted = {item.name for item in evaluation.sums.inputs}
-    held = {name: array for name, array in variables.items() if name in wanted}
     totals: dict[str, np.ndarray] = {}
     for batch in batches:
-        parts = sums({**held, **batch})
+        parts = sums(inputs_of(evaluation.sums, variables, batch))
         for name, how in evaluation.combine.items():
             part = _wide(parts[name])
             totals[name] = _JOIN[how](totals[name], part) if name in totals else part

@@ -15,7 +15,7 @@ from dnnc.ir.graph import Graph
 from dnnc.ir.types import TensorType
 from dnnc.train.codes import fault
 
-__all__ = ["Data", "Feed", "Part", "data_types"]
+__all__ = ["Data", "Feed", "Part", "data_types", "inputs_of"]
 
 
 class Part(Protocol):
@@ -90,6 +90,12 @@ def data_types(graph: Graph, fields: Sequence[str]) -> dict[str, TensorType]:
         for item in graph.inputs
         if item.role == "data" and item.name in wanted
     }
+
+
+def inputs_of(graph: Graph, *sources: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those arrays that are inputs of a graph; of equal names the one in the later source."""
+    names = {item.name for item in graph.inputs}
+    return {name: array for held in sources for name, array in held.items() if name in names}
 
 
 def _fit(name: str, array: np.ndarray, wanted: TensorType) -> np.ndarray:

@@ -17,6 +17,7 @@ from dnnc.elaborate.plan import Layer, TrainingPlan
 from dnnc.ir.binding import bind_symbols
 from dnnc.ir.graph import Graph, Node, Value, sorted_nodes
 from dnnc.train.codes import fault
+from dnnc.train.evaluate import Compiled
 
 __all__ = ["check_data", "explain"]
 
@@ -37,10 +38,13 @@ def check_data(batch: Mapping[str, np.ndarray], split: str) -> DnnError | None:
     return None
 
 
-def explain(plan: TrainingPlan, inputs: Mapping[str, np.ndarray], at: str) -> DnnError:
+def explain(
+    plan: TrainingPlan, step: Compiled, inputs: Mapping[str, np.ndarray], at: str
+) -> DnnError:
     """The error (E601, E602) for a step that went wrong, from its inputs as they were before it.
 
-    `at` names the step for the message ("step 12, epoch 2").
+    `step` is `plan.step` compiled, which is asked where the reference meaning of the operators
+    stays finite; `at` names the step for the message ("step 12 (epoch 2)").
     """
     data = {name: inputs[name] for name in plan.fields if name in inputs}
     wrong_data = check_data(data, "training")
@@ -55,15 +59,25 @@ def explain(plan: TrainingPlan, inputs: Mapping[str, np.ndarray], at: str) -> Dn
             if node is None:
                 return fault("E601", f"{what} at {at}", plan.span)
             return _located(plan, node, arrays, f"{what} at {at}")
-    return fault(
-        "E601",
-        f"the loss or a parameter is not finite at {at}",
-        plan.span,
-        notes=(
-            Note("the reference interpreter finds finite values: the numbers are near overflow"),
-        ),
-        help=_REMEDY,
-    )
+    return _near_overflow(plan, step, inputs, f"the loss or a parameter is not finite at {at}")
+
+
+def _near_overflow(
+    plan: TrainingPlan, step: Compiled, inputs: Mapping[str, np.ndarray], message: str
+) -> DnnError:
+    """The error where only the compiled program, in its own order of sums, leaves the range."""
+    probe = getattr(step, "first_nonfinite", None)
+    found = probe(inputs) if probe is not None else None
+    notes = [Note("by the reference interpreter it is finite: numbers are close to overflow")]
+    if found is None:
+        return fault("E601", message, plan.span, notes=tuple(notes), help=_REMEDY)
+    node, name = found
+    layer = _layer(plan.network.layers, node.origin.path)
+    if layer is not None:
+        notes.append(Note(f"in layer `{layer.path}` ({layer.block})", layer.span))
+    span = node.origin.span or plan.span
+    label = f"`{name}` is the first that is not finite"
+    return fault("E601", message, span, label=label, notes=tuple(notes), help=_REMEDY)
 
 
 _REMEDY = "a smaller learning rate, `clip = norm(1.0)` or inputs of smaller size often help"

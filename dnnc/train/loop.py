@@ -21,7 +21,7 @@ from dnnc.ir.interpret import interpret
 from dnnc.train.checkpoint import Position
 from dnnc.train.codes import fault
 from dnnc.train.evaluate import Compiled, Compiler, Metrics, evaluate
-from dnnc.train.feed import Data, Feed, data_types
+from dnnc.train.feed import Data, Feed, data_types, inputs_of
 from dnnc.train.folder import RunFolder, open_folder
 from dnnc.train.interrupt import TrainingInterrupted, interruptible
 from dnnc.train.keeper import Keeper
@@ -220,7 +220,7 @@ class _Loop:
         if position.batch == train.count:
             return
         step = self._function("step", self.plan.step)
-        inputs = {**self.variables, **self.scalars}
+        inputs = inputs_of(self.plan.step, self.variables, self.scalars)
         every = max(10, self.steps // _LOGGED_STEPS)
         shown = entered = time.perf_counter()
         for batch in train.shuffled(position.epoch, position.batch):
@@ -277,8 +277,8 @@ class _Loop:
         graph = self.plan.learning_rate
         if graph is None:
             return None
-        given = {**self.scalars, "step": np.array(self.position.step, np.int64)}
-        inputs = {item.name: given[item.name] for item in graph.inputs}
+        done = {"step": np.array(self.position.step, np.int64)}
+        inputs = inputs_of(graph, self.scalars, done)
         return float(next(iter(interpret(graph, inputs).values())))
 
     def _judge(self, validation: Metrics | None) -> bool:

@@ -16,7 +16,7 @@ from dnnc.elaborate.plan import TrainingPlan
 from dnnc.train.checkpoint import Position
 from dnnc.train.codes import fault
 from dnnc.train.evaluate import Compiled
-from dnnc.train.feed import Feed
+from dnnc.train.feed import Feed, inputs_of
 from dnnc.train.finite import explain
 from dnnc.train.variables import Variables, first_wrong, restore
 
@@ -40,7 +40,7 @@ def find_wrong_step(
     """
     values, position = start[0], dataclasses.replace(start[1])
     restore(variables, values)
-    inputs = {**variables, **scalars}
+    inputs = inputs_of(plan.step, variables, scalars)
     for batch in feed.shuffled(position.epoch, position.batch):
         before = {name: array.copy() for name, array in variables.items()}
         position.step += 1
@@ -49,7 +49,7 @@ def find_wrong_step(
         if not np.isfinite(loss) or first_wrong(variables, plan.network.parameters) is not None:
             restore(variables, before)
             at = f"step {position.step} (epoch {position.epoch + 1})"
-            return explain(plan, {**inputs, **batch}, at)
+            return explain(plan, step, {**inputs, **batch}, at)
         if position.step > done:
             break
     return fault("E601", f"the loss is not finite after step {done}", plan.span)

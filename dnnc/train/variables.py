@@ -9,6 +9,7 @@ import numpy as np
 
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.train.evaluate import Compiler
+from dnnc.train.feed import inputs_of
 
 __all__ = ["Variables", "aligned", "fingerprint", "first_values", "first_wrong", "restore"]
 
@@ -33,12 +34,12 @@ def first_values(
     """The variables before the first step: from the seed, or `initial` for the network's own."""
     network = plan.network
     if initial is None:
-        initial = compile(network.initial)({"seed": np.array(plan.seed, np.int64)})
+        seed = {"seed": np.array(plan.seed, np.int64)}
+        initial = compile(network.initial)(inputs_of(network.initial, seed))
     names = (*network.parameters, *network.states)
     variables = {name: aligned(np.asarray(initial[name])) for name in names}
     if plan.optimizer_states:
-        wanted = {item.name for item in plan.initial_optimizer.inputs}
-        held = {name: array for name, array in variables.items() if name in wanted}
+        held = inputs_of(plan.initial_optimizer, variables)
         states = compile(plan.initial_optimizer)(held)
         variables.update({name: aligned(states[name]) for name in plan.optimizer_states})
     return variables

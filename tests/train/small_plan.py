@@ -278,8 +278,9 @@ def interpreted(graph: Graph) -> Callable[[Mapping[str, np.ndarray]], dict[str, 
     wanted = {item.name for item in graph.inputs}
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert inputs.keys() == wanted
         with np.errstate(all="ignore"):
-            found = interpret(graph, {n: a for n, a in inputs.items() if n in wanted})
+            found = interpret(graph, inputs)
         for output in graph.outputs:
             if output.updates is not None:
                 inputs[output.updates][...] = found.pop(output.name)

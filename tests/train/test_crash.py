@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_plan import points, run, small_plan
-from test_loop import Stop, assert_same, dying, without_times
 
 from dnnc.diagnostics import DnnError
 from dnnc.train import Options, TrainingResult
 from dnnc.train.files import load_tensors
+from tests.train.small_plan import points, run, small_plan
+from tests.train.test_loop import Stop, assert_same, dying, without_times
 
 OPERATIONS = ("replace", "fsync", "ftruncate", "unlink", "rename", "mkdir", "open")
 
@@ -168,10 +168,8 @@ def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
 
 def start(folder: Path, epochs: int) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
-    script = Path(__file__).with_name("small_plan.py")
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, str(script), str(folder), str(epochs)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", "tests.train.small_plan", str(folder), str(epochs)]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE)
 
 
 def kill_often(folder: Path, times: int, seed: int) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_plan import F32, points, run, small_plan, tensor
 
 from dnnc import ops
 from dnnc.diagnostics import DnnError
 from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.train import Options
 from dnnc.train.finite import explain
+from tests.train.small_plan import F32, interpreted, points, run, small_plan, tensor
 
 
 @pytest.mark.parametrize("step", [1, 2, 9, 14])
@@ -53,5 +53,5 @@ def test_infinities_that_were_meant_are_not_blamed() -> None:
     loss = ops.add(ops.multiply(largest, 0.0), wrong)
     graph = Graph("step", (x,), (Output("loss", loss),))
     plan = dataclasses.replace(small_plan(), step=graph, fields=("x",))
-    error = explain(plan, {"x": np.array([1, -2, 3], np.float32)}, "step 1")
+    error = explain(plan, interpreted(graph), {"x": np.array([1, -2, 3], np.float32)}, "step 1")
     assert "`log` is the first to give minus infinity" in str(error)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from small_plan import run
 
 from dnnc.diagnostics import DnnError
 from dnnc.train.files import load_tensors, save_tensors
 from dnnc.train.folder import open_folder, plain
+from tests.train.small_plan import run
 
 
 def test_a_folder_in_use_is_an_error(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_plan import interpreted, points, run, small_plan
 
 from dnnc.diagnostics import DnnError
 from dnnc.elaborate.plan import EarlyStop
 from dnnc.train import Options, TrainingInterrupted, TrainingResult
 from dnnc.train.files import load_tensors
+from tests.train.small_plan import interpreted, points, run, small_plan
 
 
 def without_times(history: Any) -> list[dict[str, Any]]:

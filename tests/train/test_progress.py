@@ -6,7 +6,6 @@ import io
 import json
 
 import pytest
-from small_plan import run, small_plan
 
 from dnnc.train.progress import (
     JsonProgress,
@@ -18,6 +17,7 @@ from dnnc.train.progress import (
     duration,
     number,
 )
+from tests.train.small_plan import run, small_plan
 
 
 class Terminal(io.StringIO):

@@ -139,12 +139,12 @@ class _Painter:
         ):
             if not value:
                 continue
-            self._text(grouped(value), x, base - 2, f"{total} end")
+            self._text(grouped(value), x, base if box.inner else base - 1, f"{total} end")
             if not box.inner:
                 width = max(1.0, _BAR * value / max(most, value))
                 self.parts.append(
                     element(
-                        "rect", x=x - width, y=base + 3, width=width, height=2.5, class_="share"
+                        "rect", x=x - width, y=base + 4, width=width, height=2.5, class_="share"
                     )
                 )
 

@@ -53,9 +53,9 @@ def page(facts: Facts) -> str:
     sections = [
         _section("Learning curves", _curves(facts)),
         _section("Predictions", results(facts.predictions)) if facts.predictions else Markup(""),
-        _section("Network", network_picture(facts.plan.network, facts.macs)),
+        _section("Network", _scrolling(network_picture(facts.plan.network, facts.macs))),
         _section("Run", _run(facts)),
-        _section("Program", element("pre", element("code", facts.program)))
+        _section("Program", element("pre", _listing(facts.program)))
         if facts.program
         else Markup(""),
     ]
@@ -71,6 +71,10 @@ def page(facts: Facts) -> str:
 
 def _section(title: str, body: Markup) -> Markup:
     return element("section", element("h2", title), body)
+
+
+def _scrolling(picture: Markup) -> Markup:
+    return element("div", picture, class_="scroll")
 
 
 def _summary(facts: Facts) -> str:
@@ -122,7 +126,7 @@ def _curves(facts: Facts) -> Markup:
     if not epochs:
         return element("p", "No epoch was finished.", class_="empty")
     mark = float(facts.best["epoch"]) if facts.best else None
-    charts = [_loss_chart(facts, mark)]
+    charts = []
     for name in facts.plan.evaluation.names:
         values = [(entry["epoch"], (entry["validation"] or {}).get(name)) for entry in epochs]
         points = [(float(x), float(y)) for x, y in values if isinstance(y, int | float)]
@@ -136,12 +140,13 @@ def _curves(facts: Facts) -> Markup:
         if entry["kind"] in ("step", "epoch") and entry["learning_rate"] is not None
     ]
     if rates:
-        line = Line(rates, "rate", "last")
+        line = Line(rates, "rate")
         charts.append(line_chart([line], title="Learning rate", x_label="epoch", zero=True))
-    return element("div", *charts, class_="charts")
+    width = 880.0 if len(charts) % 2 == 0 else 430.0
+    return element("div", _loss_chart(facts, mark, width), *charts, class_="charts")
 
 
-def _loss_chart(facts: Facts, mark: float | None) -> Markup:
+def _loss_chart(facts: Facts, mark: float | None, width: float) -> Markup:
     epochs = facts.kind("epoch")
     per_epoch = epochs[0]["step"] / epochs[0]["epoch"]
     steps = [
@@ -164,7 +169,19 @@ def _loss_chart(facts: Facts, mark: float | None) -> Markup:
         Line(train, "train", "training"),
         Line(validation, "validation", "validation"),
     ]
-    return line_chart(lines, title="Loss", x_label="epoch", mark=mark)
+    return line_chart(lines, title="Loss", x_label="epoch", mark=mark, width=width)
+
+
+def _listing(program: str) -> Markup:
+    """The program with its comments set back."""
+    lines = []
+    for line in program.rstrip().splitlines():
+        code, sign, comment = line.partition("#")
+        if sign and code.count('"') % 2 == 0:
+            lines.append(join([code, element("span", sign + comment, class_="comment")]))
+        else:
+            lines.append(join([line]))
+    return element("code", join(lines, "\n"))
 
 
 def _run(facts: Facts) -> Markup:

@@ -46,10 +46,7 @@ class Scale:
     def ticks(self, count: int) -> list[float]:
         """Round values within the range, about `count` of them."""
         if self.logarithmic:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            powers = [10.0**power for power in range(first, last + 1)]
-            every = max(1, math.ceil(len(powers) / count))
-            return powers[::every] if len(powers) > 1 else _linear_ticks(self.low, self.high, count)
+            return _logarithmic_ticks(self.low, self.high, count)
         return _linear_ticks(self.low, self.high, count)
 
 
@@ -60,23 +57,27 @@ def line_chart(
     x_label: str,
     mark: float | None = None,
     zero: bool = False,
+    width: float = _WIDTH,
 ) -> Markup:
-    """Curves over a common axis. `mark` is the x of a vertical line, `zero` lets y begin at 0."""
+    """Curves over a common axis. `mark` is the x of a vertical line, `zero` lets y begin at 0.
+
+    `width` is in pixels, of which the whole page has 880.
+    """
     lines = [Line(_finite(line.points), line.style, line.label) for line in lines]
     lines = [line for line in lines if line.points]
     if not lines:
         return element("p", "No finite values to draw.", class_="empty")
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    across = Scale(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT)
+    across = Scale(min(xs), max(xs), _LEFT, width - _RIGHT)
     up = _vertical(ys, zero)
-    parts = [_grid(up), _x_axis(across, x_label)]
+    parts = [_grid(up, across.end), _x_axis(across, x_label)]
     if mark is not None:
         x = across(mark)
         parts.append(element("line", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="mark"))
     parts += [_curve(line, across, up) for line in lines]
-    parts.append(_end_labels(lines, up))
-    return _figure(parts, title)
+    parts.append(_end_labels(lines, up, across.end + 8))
+    return _figure(parts, title, width)
 
 
 def scatter(points: Points, *, title: str, x_label: str, y_label: str) -> Markup:
@@ -94,7 +95,7 @@ def scatter(points: Points, *, title: str, x_label: str, y_label: str) -> Markup
     )
     dots = [element("circle", cx=across(x), cy=up(y), r=2.2, class_="dot") for x, y in points]
     label = element("text", y_label, x=_LEFT + 6, y=_TOP + 10, class_="axis-label")
-    return _figure([_grid(up, 20), _x_axis(across, x_label), diagonal, *dots, label], title)
+    return _figure([_grid(up, across.end), _x_axis(across, x_label), diagonal, *dots, label], title)
 
 
 def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 31) -> Markup:
@@ -127,19 +128,20 @@ def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 
         if zero is not None
         else []
     )
-    return _figure([_grid(up, 20), _x_axis(across, x_label), *bars, *line], title)
+    return _figure([_grid(up, across.end), _x_axis(across, x_label), *bars, *line], title)
 
 
-def _figure(parts: Sequence[Markup], title: str) -> Markup:
+def _figure(parts: Sequence[Markup], title: str, width: float = _WIDTH) -> Markup:
     drawing = element(
         "svg",
         *parts,
-        viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+        viewBox=f"0 0 {width:g} {_HEIGHT:g}",
         role="img",
         aria_label=title,
         class_="chart",
     )
-    return element("figure", element("figcaption", title), drawing)
+    style = "wide" if width > _WIDTH else None
+    return element("figure", element("figcaption", title), drawing, class_=style)
 
 
 def _vertical(values: Sequence[float], zero: bool) -> Scale:
@@ -156,11 +158,11 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _grid(up: Scale, right: float = _RIGHT) -> Markup:
+def _grid(up: Scale, right: float) -> Markup:
     parts = []
     for value in up.ticks(5):
         y = up(value)
-        parts.append(element("line", x1=_LEFT, x2=_WIDTH - right, y1=y, y2=y, class_="grid"))
+        parts.append(element("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="grid"))
         parts.append(element("text", _tick(value), x=_LEFT - 8, y=y + 3.5, class_="tick end"))
     return join(parts)
 
@@ -186,18 +188,17 @@ def _curve(line: Line, across: Scale, up: Scale) -> Markup:
     return element("polyline", points=path, class_=f"line {line.style}")
 
 
-def _end_labels(lines: Sequence[Line], up: Scale) -> Markup:
+def _end_labels(lines: Sequence[Line], up: Scale, x: float) -> Markup:
     """Name and last value at the end of each curve, moved apart where they would overlap."""
     labelled = [line for line in lines if line.label]
     labelled.sort(key=lambda line: up(line.points[-1][1]))
     parts, free = [], _TOP
-    for line in labelled:
-        y = max(up(line.points[-1][1]), free)
+    lowest = _HEIGHT - _BOTTOM - 14 - 26 * (len(labelled) - 1)
+    for number_above, line in enumerate(labelled):
+        y = min(max(up(line.points[-1][1]), free), lowest + 26 * number_above)
         free = y + 26
-        name = element("tspan", line.label, x=_WIDTH - _RIGHT + 8)
-        value = element(
-            "tspan", number(line.points[-1][1]), x=_WIDTH - _RIGHT + 8, dy=12, class_="value"
-        )
+        name = element("tspan", line.label, x=x)
+        value = element("tspan", number(line.points[-1][1]), x=x, dy=12, class_="value")
         parts.append(element("text", name, value, y=y, class_=f"label {line.style}"))
     return join(parts)
 
@@ -223,9 +224,24 @@ def _linear_ticks(low: float, high: float, count: int) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def _logarithmic_ticks(low: float, high: float, count: int) -> list[float]:
+    """Powers of ten; with 2 and 5 between where there are few, some left out where many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        found = [
+            value
+            for power in powers
+            for factor in factors
+            if low <= (value := float(f"{factor}e{power}")) <= high
+        ]
+        if len(found) <= count + 2:
+            return found
+    return found[:: math.ceil(len(found) / count)]
+
+
 def _tick(value: float) -> str:
     if value == 0:
         return "0"
-    if abs(value) >= 1e5 or abs(value) < 1e-3:
+    if abs(value) >= 1e5 or abs(value) < 1e-4:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:.6g}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.train.evaluate import Compiler
-from dnnc.train.feed import Data, Feed, data_types
+from dnnc.train.feed import Data, Feed, data_types, inputs_of
 
 __all__ = ["Classified", "Predictions", "Regressed", "predictions"]
 
@@ -63,11 +63,7 @@ def predictions(
         return None
     feed = Feed(dataset.splits[split], types, plan.batch, plan.seed)
     run = compile(plan.network.predict)
-    held = {
-        item.name: variables[item.name]
-        for item in plan.network.predict.inputs
-        if item.name in variables
-    }
+    held = inputs_of(plan.network.predict, variables)
     pairs = (
         (batch, fields[field], np.asarray(run({**held, **batch})[output]))
         for batch, fields in _batches(feed)

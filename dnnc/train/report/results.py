@@ -75,8 +75,10 @@ def _classification(found: Classified) -> Markup:
 def _confusion(found: Classified) -> Markup:
     count = len(found.names)
     cell = min(38.0, 440.0 / count)
-    left = 16.0 + 6.6 * max(len(_label(name)) for name in found.names)
-    top, side = 40.0, cell * count
+    longest = 6.6 * max(len(_label(name)) for name in found.names)
+    left = 16.0 + longest
+    turned = longest > cell
+    top, side = 40.0 + (0.72 * longest if turned else 0), cell * count
     width, height = left + side + 52, top + side + 6
     rows = found.matrix.sum(axis=1)
     parts = [
@@ -86,7 +88,7 @@ def _confusion(found: Classified) -> Markup:
     for k, name in enumerate(found.names):
         middle = top + (k + 0.5) * cell + 4
         parts.append(element("text", _label(name), x=left - 8, y=middle, class_="tick end"))
-        parts.append(_column_label(name, left + (k + 0.5) * cell, top - 8, cell))
+        parts.append(_column_label(name, left + (k + 0.5) * cell, top - 8, turned))
         if rows[k]:
             recall = f"{100 * found.matrix[k, k] / rows[k]:.0f} %"
             parts.append(element("text", recall, x=width - 2, y=middle, class_="tick end"))
@@ -107,17 +109,11 @@ def _confusion(found: Classified) -> Markup:
     )
 
 
-def _column_label(name: str, x: float, y: float, cell: float) -> Markup:
-    if len(_label(name)) * 6.6 <= cell:
+def _column_label(name: str, x: float, y: float, turned: bool) -> Markup:
+    if not turned:
         return element("text", _label(name), x=x, y=y, class_="tick middle")
-    return element(
-        "text",
-        _label(name)[:5],
-        x=x + 3,
-        y=y,
-        class_="tick",
-        transform=f"rotate(-40 {x:.0f} {y:.0f})",
-    )
+    turn = f"rotate(-50 {x:.0f} {y:.0f})"
+    return element("text", _label(name), x=x + 2, y=y + 2, class_="tick", transform=turn)
 
 
 def _cell(found: Classified, k: int, j: int, x: float, y: float, cell: float) -> Markup:
