@@ -219,6 +219,11 @@ class TestCsv:
         space.write("t.csv", b"a\nx\n\xff\n")
         space.fault('x = categories(csv("t.csv").a)', "E508", "not UTF-8")
 
+    def test_long_texts(self, space, monkeypatch):
+        monkeypatch.setattr("dnnc.data.sources.delimited._CHARACTERS", 20)
+        space.write("t.csv", "a\nx\n" + "y" * 20 + "\n")
+        space.fault('x = categories(csv("t.csv").a)', "E510", "up to 20 bytes")
+
     def test_numbers_as_names(self, space):
         space.write("t.csv", "0,1\n2,3\n")
         assert space.values('x = csv("t.csv").columns("*")').tolist() == [[2, 3]]

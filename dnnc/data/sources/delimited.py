@@ -22,7 +22,10 @@ from dnnc.data.table import Cells
 from dnnc.diagnostics import Span
 
 #: Cells read at a time: their working arrays stay within the caches' reach.
-_CELLS = 1 << 20
+_CELLS = 1 << 18
+
+#: A text column takes its longest cell for every row; beyond this many characters it is refused.
+_CHARACTERS = 1 << 28
 
 #: Bytes searched for delimiters at a time.
 _BYTES = 1 << 24
@@ -151,7 +154,21 @@ class Delimited:
         """A text column: missing cells are empty."""
         items = np.array([item])
         starts = self._starts(slice(0, len(self.ends)), items)[:, 0]
-        raw: Any = np.char.strip(cell_bytes(self.data, starts, self.ends[:, item]))
+        ends = self.ends[:, item]
+        longest = max(1, int((ends - starts).max()))
+        if longest * len(ends) > _CHARACTERS:
+            raise fault(
+                "E510",
+                f"column `{self.names[item]}` of {self.shown} holds texts of up to {longest} bytes",
+                span,
+                label="too long for names of classes",
+            )
+        step = max(1, _CELLS * 8 // longest)
+        pieces = [
+            cell_bytes(self.data, starts[i : i + step], ends[i : i + step])
+            for i in range(0, len(ends), step)
+        ]
+        raw: Any = np.char.strip(np.concatenate(pieces))
         raw[np.isin(raw, (b"NA", b"NaN", b"nan", b"N/A", b"NULL", b"null", b"?"))] = b""
         try:
             decoded: Array = np.char.decode(raw, "utf-8")
