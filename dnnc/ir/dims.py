@@ -2,8 +2,8 @@
 
 A `Dim` is a polynomial with integer coefficients over atoms. An atom is a symbol (`batch`), or a
 quotient, a remainder or the larger of two sizes where that does not simplify. Two sizes are equal
-exactly when their normal forms are: `2 * (h + 1) == 2 * h + 2`. `ceil(h / 2)` is the quotient `(h
-+ 1) // 2`.
+exactly when their normal forms are: `2 * (h + 1) == 2 * h + 2`. `ceil(h / 2)` is the quotient
+`(h + 1) // 2`.
 """
 
 from __future__ import annotations

@@ -101,17 +101,17 @@ def _verify_node(node: Node, place: str, known: set[Value]) -> None:
 def _verify_acyclic(graph: Graph, path: str) -> None:
     """Depth first by a stack; a node met again before it is left lies on a cycle."""
     entered: set[int] = set()
-    left: set[int] = set()
+    path_here: set[int] = set()
     stack = [(o.value.node, False) for o in graph.outputs if o.value.node is not None]
     while stack:
         node, leave = stack.pop()
         if leave:
-            left.add(id(node))
+            path_here.remove(id(node))
         elif id(node) not in entered:
             entered.add(id(node))
+            path_here.add(id(node))
             stack.append((node, True))
-            producers = [v.node for v in node.operands if v.node is not None]
-            cycle = [p for p in producers if id(p) in entered - left]
-            if cycle:
-                raise IRError(f"{path}: `{cycle[0].op.name}` needs its own result")
-            stack += [(p, False) for p in producers]
+            for producer in (value.node for value in node.operands if value.node is not None):
+                if id(producer) in path_here:
+                    raise IRError(f"{path}: `{producer.op.name}` needs its own result")
+                stack.append((producer, False))
