@@ -1,0 +1,112 @@
+"""The cache folder, and the parser's tables in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnnc.cache import cache_directory, write_atomically
+from dnnc.syntax import tables
+
+
+@pytest.fixture(autouse=True)
+def fresh_tables() -> object:
+    tables.load_tables.cache_clear()
+    yield
+    tables.load_tables.cache_clear()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DNNC_CACHE", str(tmp_path / "deep" / "cache"))
+    return tmp_path / "deep" / "cache"
+
+
+def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.delenv("DNNC_CACHE")
+    assert cache_directory() == tmp_path / "home" / ".cache" / "dnnc"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_directory() == tmp_path / "xdg" / "dnnc"
+    monkeypatch.setenv("DNNC_CACHE", str(tmp_path / "own"))
+    assert cache_directory() == tmp_path / "own"
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("DNNC_CACHE", "off")
+    assert cache_directory() is None
+
+
+def test_no_cache_where_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNNC_CACHE", str(tmp_path))
+    tmp_path.chmod(0o777)
+    assert cache_directory() is None
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "below"):
+        monkeypatch.setenv("DNNC_CACHE", str(place))
+        assert cache_directory() is None
+        assert tables.load_tables().rules
+
+
+def test_files_are_written_whole(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"one")
+    write_atomically(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(tmp_path / "folder", b"")
+    assert sorted(os.listdir(tmp_path)) == ["a", "folder"]
+
+
+def test_tables_are_read_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tables.load_tables()
+    assert len(list(cache.glob("parser-*.json"))) == 1
+    tables.load_tables.cache_clear()
+    monkeypatch.setattr(tables, "compile_grammar", None)
+    assert tables.load_tables() == made
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"x\n{}", b"\xff" * 100])
+def test_a_broken_entry_is_made_again(cache: Path, damage: bytes) -> None:
+    tables.load_tables()
+    (entry,) = cache.glob("parser-*.json")
+    entry.write_bytes(damage)
+    tables.load_tables.cache_clear()
+    made = tables.load_tables()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "compile_grammar", None)
+        tables.load_tables.cache_clear()
+        assert tables.load_tables() == made
+
+
+def test_a_damaged_entry_is_made_again(cache: Path) -> None:
+    tables.load_tables()
+    (entry,) = cache.glob("parser-*.json")
+    whole = entry.read_bytes()
+    for broken in (whole[:-10], whole.replace(b"EQUAL", b"EQUAK", 1)):
+        entry.write_bytes(broken)
+        tables.load_tables.cache_clear()
+        assert "EQUAL" in tables.load_tables().literals.values()
+        assert entry.read_bytes() != broken
+
+
+def test_a_folder_that_cannot_be_written(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, data: bytes) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(tables, "write_atomically", fail)
+    assert tables.load_tables().rules
+
+
+def test_a_warm_start_imports_no_lark(cache: Path) -> None:
+    tables.load_tables()
+    code = (
+        "import sys; from dnnc.diagnostics import Source; from dnnc.syntax.parse import parse; "
+        "parse(Source('x', 'const a = 1')); assert 'lark' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
