@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import click
 
+from dnnc import __version__
 from dnnc.cli._faults import reported
 
-__all__ = ["dnnc", "main"]
+__all__ = ["command", "main"]
 
 
 class Commands(click.Group):
@@ -26,8 +27,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"dnnc.cli.{cmd_name}").command
-        return command
+        found: click.Command = importlib.import_module(f"dnnc.cli.{cmd_name}").command
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -49,9 +50,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dnnc", message="dnnc %(version)s")
-def dnnc() -> None:
+@click.group("dnnc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="dnnc %(version)s")
+def command() -> None:
     """A compiler for neural networks: .dnn files become fast CPU programs.
 
     Exit codes: 0 success, 1 errors in the input, 2 wrong usage, 70 a fault of dnnc itself.
@@ -60,5 +61,5 @@ def dnnc() -> None:
 
 def main() -> NoReturn:
     """Entry point of the installed command."""
-    dnnc(prog_name="dnnc")
+    command(prog_name="dnnc")
     raise AssertionError("click exits by itself")

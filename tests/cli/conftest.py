@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dnnc.cli import dnnc
+from dnnc.cli import command as dnnc
 
 Command = Callable[..., Result]
 

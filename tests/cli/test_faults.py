@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from dnnc.cli import Commands
+from dnnc.cli import command as dnnc
 from dnnc.cli._options import debug_option, json_option
 from dnnc.diagnostics import Diagnostic, DnnError, register_codes
 
@@ -88,16 +89,12 @@ def test_an_error_of_the_file_system_is_no_fault_of_the_compiler() -> None:
 
 
 def test_wrong_usage() -> None:
-    from dnnc.cli import dnnc
-
     result = CliRunner().invoke(dnnc, ["chek"])
     assert result.exit_code == 2
     assert "Did you mean 'check'?" in result.stderr
 
 
 def test_an_unknown_variable_is_an_error() -> None:
-    from dnnc.cli import dnnc
-
     result = CliRunner(env={"DNNC_DEBG": "1"}).invoke(dnnc, ["explain"])
     assert result.exit_code == 1
     assert "did you mean `DNNC_DEBUG`?" in result.stderr
@@ -115,8 +112,8 @@ def test_a_closed_pipe_is_silent() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from click.testing import CliRunner; from dnnc.cli import dnnc\n"
-        "assert CliRunner().invoke(dnnc, ['--help']).exit_code == 0\n"
+        "import sys; from click.testing import CliRunner; from dnnc.cli import command\n"
+        "assert CliRunner().invoke(command, ['--help']).exit_code == 0\n"
         "heavy = {'numpy', 'numba', 'llvmlite', 'rich', 'lark'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -124,7 +121,5 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_the_version() -> None:
-    from dnnc.cli import dnnc
-
     result = CliRunner().invoke(dnnc, ["--version"])
     assert result.output.startswith("dnnc ")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dnnc.cli import dnnc
+from dnnc.cli import command as dnnc
 from dnnc.diagnostics import Source
 from dnnc.syntax.format import format_source
 
