@@ -20,7 +20,8 @@ class Region(IntEnum):
     """Words of a region: where its sums lie, its extent, and the index of its first element.
 
     A product has the indices matrix, row, column; a convolution image, channel, line, column.
-    Rows are those of the matrix or the channels.
+    Rows are those of the matrix or the channels. Adjacent columns of
+    the sums are STEP apart in the result.
     """
 
     SOURCE = 0
@@ -28,7 +29,8 @@ class Region(IntEnum):
     ROWS = 2
     COLUMNS = 3
     FIRST = 4
-    WORDS = 8
+    STEP = 8
+    WORDS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Epilogue:
 
     kernel: Kernel
     slots: tuple[Argument, ...]
+    #: Whether lines of an image may come as one, since nothing depends on line or column alone.
+    flat: bool = False
 
     @property
     def arguments(self) -> tuple[Argument, ...]:

@@ -227,6 +227,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
                 put(region, 4, matrix)
                 put(region, 5, i)
                 put(region, 6, p * wide)
+                put(region, 8, 1)
                 call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
 
     return multiply

@@ -37,7 +37,7 @@ def build_transpose(bytes_each: int) -> Callable[..., None]:
     Strides of rows are in bytes; elements of a row are adjacent on both sides.
     """
     from dnnc.kernels.intrinsics import load, store
-    from dnnc.kernels.microkernel import transpose_block, transpose_side
+    from dnnc.kernels.moves import transpose_block, transpose_side
 
     dtype = "i32" if bytes_each == 4 else "i64"
     get, put = load(dtype, 1), store(dtype, 0)

@@ -1,0 +1,124 @@
+"""Convolution and its gradient by input, as products of matrices without a matrix of patches.
+
+Both are one computation: rows of weights times columns of pixels, summed over the taps (channel,
+ky, kx). A thread takes an image (and group) at a time, a slab of lines, and copies it with its
+padding into scratch memory, split into one plane for each residue of the stride; then the input
+pixels of adjacent outputs are adjacent for every tap, and a table of offsets, one a tap, leads
+the tiles to them.
+
+By input, outputs dx[h, w] of one class (h + top) mod stride, (w + left) mod stride use the same
+taps, with adjacent pixels of dy; each class is such a convolution of its own, with strides in
+what it writes. Its weights are gathered first, by a call of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dnnc.ir.dims import Dim, dim, product
+from dnnc.ir.graph import Node, Value
+from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, lowering, make_kernel
+from dnnc.kernels.code import Code
+from dnnc.kernels.conv_driver import BUDGET, ROWS, build_conv, build_gather_weights
+from dnnc.kernels.epilogue import Epilogue, Region, no_epilogue
+from dnnc.kernels.strips import Strip, strip_kernel
+from dnnc.kernels.tiles import Tile, tiles
+from dnnc.ops.conv import Conv, ConvInputGradient
+
+__all__ = ["conv_calls", "conv_input_calls"]
+
+
+@lowering(Conv)
+def lower_conv(node: Node) -> list[Call]:
+    return conv_calls(node.op, *node.operands, node.results[0])
+
+
+@lowering(ConvInputGradient)
+def lower_conv_input_gradient(node: Node) -> list[Call]:
+    return conv_input_calls(node.op, *node.operands, node.results[0])
+
+
+def conv_calls(
+    op: Any, x: Value, w: Value, y: Value, epilogue: Epilogue | None = None
+) -> list[Call]:
+    """The calls that convolve x by w into the memory of `y`."""
+    return [_call(op, x, w, y, Buffer(w), epilogue, backward=False)]
+
+
+def conv_input_calls(
+    op: Any, dy: Value, w: Value, dx: Value, epilogue: Epilogue | None = None
+) -> list[Call]:
+    """The calls that compute the gradient by input from dy into the memory of `dx`."""
+    size = w.type.dtype.size
+    packed = Scratch(w.type.elements * size)
+    sizes = (*w.shape, op.groups, *op.strides, *op.dilations)
+    gather = Call(
+        make_kernel("conv_gather_weights", lambda: build_gather_weights(size), size),
+        (packed, Buffer(w), *(Integer.of(x) for x in sizes)),
+    )
+    return [gather, _call(op, dy, w, dx, packed, epilogue, backward=True)]
+
+
+def _call(
+    op: Any,
+    source: Value,
+    w: Value,
+    target: Value,
+    weights: Argument,
+    epilogue: Epilogue | None,
+    backward: bool,
+) -> Call:
+    dtype = str(target.type.dtype)
+    tile = tiles(dtype)[0]
+    kh, kw = w.shape[2:]
+    strides = (dim(1), dim(1)) if backward else op.strides
+    image = target if backward else source
+    outputs = source if backward else target
+    sizes = (
+        *source.shape,
+        *target.shape[1:],
+        op.groups,
+        kh,
+        kw,
+        *op.strides,
+        *op.dilations,
+        *op.pads[:2],
+        int(backward),
+    )
+    planes, offsets = _scratch(op, source, w, tile, strides, image)
+    scratch = (
+        Scratch(planes, per_thread=True),
+        Scratch(offsets, per_thread=True),
+        Scratch(dim(ROWS * tile.columns * tile.bytes_each), per_thread=True),
+        Scratch(dim(8 * (Strip.WORDS + Region.WORDS)), per_thread=True),
+    )
+    strip = Code(strip_kernel(dtype, tile.vectors, b_table=True))
+    rest = epilogue.arguments if epilogue else no_epilogue()
+    flat = Integer.of(int(epilogue is None or epilogue.flat))
+    arguments = (
+        Buffer(target, written=True),
+        Buffer(source),
+        weights,
+        *(Integer.of(x) for x in sizes),
+        strip,
+        *scratch,
+        flat,
+        *rest,
+    )
+    flops = 2 * outputs.type.elements * product(w.shape[1:])
+    return Call(make_kernel("conv", lambda: build_conv(tile), tile), arguments, flops)
+
+
+def _scratch(
+    op: Any, source: Value, w: Value, tile: Tile, strides: tuple[Dim, Dim], image: Value
+) -> tuple[Dim, Dim]:
+    """Bytes for the planes of a slab, and for the offsets of the taps.
+
+    A slab of one line may take more than the budget for slabs: then the planes hold just that.
+    """
+    kh, kw = w.shape[2:]
+    channels = source.shape[1] // op.groups
+    width = image.shape[3] + source.shape[3] + op.pads[1] + op.pads[3] + kw * op.dilations[1] + 2
+    line = (kh * op.dilations[0] + 1) * width * channels * strides[0] * strides[1]
+    slack = 4 * tile.columns
+    return (line + slack) * tile.bytes_each + BUDGET, channels * kh * kw * 8

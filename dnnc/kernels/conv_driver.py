@@ -1,0 +1,395 @@
+"""The kernels behind `dnnc.kernels.conv`: its driver, and the gathering of weights by class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dnnc.kernels.tiles import Tile
+
+__all__ = ["BUDGET", "ROWS", "build_conv", "build_gather_weights"]
+
+#: Bytes of the planes of a slab, which stay in the second-level cache.
+BUDGET = 256 * 1024
+#: The most rows of weights that one strip takes.
+ROWS = 112
+_OUT, _IN, _WEIGHTS, _N, _C, _H, _W, _O, _HO, _WO, _GROUPS, _KH, _KW = range(13)
+_SH, _SW, _DH, _DW, _TOP, _LEFT, _BACKWARD = range(13, 20)
+_STRIP, _PLANES, _OFFSETS, _TILE, _WORDS, _FLAT, _EPILOGUE, _SLOTS = range(20, 28)
+
+
+def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
+    """The driver. Units of work are slabs of images and groups, or parts of their channels.
+
+    Grid coordinates: by output (q, u) = (line, column) of y; by input dx[h, w] has the coordinates
+    `h + top = sh * q + r` and `w + left = sw * u + s` with its class (r, s).
+    """
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import share, slot
+
+    fill, offsets = _build_fill(tile), register_jitable(_build_offsets(tile))
+    multiply = register_jitable(_build_multiply(tile))
+    size = tile.bytes_each
+
+    @register_jitable  # type: ignore[untyped-decorator]
+    def extent(args: int, axis: int) -> tuple[int, int, int]:
+        """First and last grid coordinate along an axis, and the largest shift of a tap."""
+        stride, pad = slot(args, _SH + axis), slot(args, _TOP + axis)
+        count = slot(args, _HO + axis)
+        shift = (slot(args, _KH + axis) - 1) * slot(args, _DH + axis) // stride
+        if slot(args, _BACKWARD):
+            return pad // stride, (count - 1 + pad) // stride + 1, shift
+        return 0, count, shift
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        images, groups = slot(args, _N), slot(args, _GROUPS)
+        channels, outputs = slot(args, _C) // groups, slot(args, _O) // groups
+        backward = slot(args, _BACKWARD)
+        q0, q1, shift = extent(args, 0)
+        u0, u1, shift_u = extent(args, 1)
+        if images == 0 or outputs == 0 or slot(args, _HO) == 0 or slot(args, _WO) == 0:
+            return 0
+        wide = u1 - u0 + shift_u
+        planes = 1 if backward else slot(args, _SH) * slot(args, _SW)
+        line = channels * planes * wide * size
+        lines = min(max(BUDGET // max(line, 1) - shift, 1), q1 - q0)
+        slabs = (q1 - q0 + lines - 1) // lines
+        parts = 1
+        if images * groups * slabs < 4 * threads:
+            parts = max(min(threads, outputs // 4), 1)
+        rows = lines + shift
+        offsets(args, rows, wide, shift, shift_u)
+        start, stop = share(images * groups * slabs * parts, 1, tid, threads)
+        filled = -1
+        for unit in range(start, stop):
+            place = unit // parts
+            image, group = place // slabs // groups, place // slabs % groups
+            q = q0 + place % slabs * lines
+            if place != filled:
+                fill(args, image, group, q, rows, u0, wide, shift, shift_u)
+                filled = place
+            first = outputs * (unit % parts) // parts
+            last = outputs * (unit % parts + 1) // parts
+            multiply(args, image, group, q, min(q + lines, q1), u0, wide, rows, first, last)
+        return 0
+
+    return kernel
+
+
+def _build_offsets(tile: Tile) -> Callable[..., None]:
+    """`f(args, rows, wide, shift, shift_u)`: the offset of each tap, classes one after the
+    other."""
+    from dnnc.kernels.intrinsics import slot, store
+
+    put, size = store("i64"), tile.bytes_each
+
+    def offsets(args: int, rows: int, wide: int, shift: int, shift_u: int) -> None:
+        channels = slot(args, _C) // slot(args, _GROUPS)
+        kh, kw, sh, sw = slot(args, _KH), slot(args, _KW), slot(args, _SH), slot(args, _SW)
+        dh, dw, table = slot(args, _DH), slot(args, _DW), slot(args, _OFFSETS)
+        backward = slot(args, _BACKWARD)
+        count = 0
+        for r in range(sh if backward else 1):
+            for s in range(sw if backward else 1):
+                for c in range(channels):
+                    for ky in range(kh):
+                        for kx in range(kw):
+                            y, x = ky * dh // sh, kx * dw // sw
+                            a, b = ky * dh % sh, kx * dw % sw
+                            if not backward:
+                                plane = (c * sh + a) * sw + b
+                                put(table, count, ((plane * rows + y) * wide + x) * size)
+                                count += 1
+                            elif a == r and b == s:
+                                at = (c * rows + shift - y) * wide + shift_u - x
+                                put(table, count, at * size)
+                                count += 1
+
+    return offsets
+
+
+def _build_fill(tile: Tile) -> Any:
+    """`f(args, image, group, q, rows, u0, wide, shift, shift_u)`: the planes of one slab, zero
+    outside of the image."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import load, slot, store, zero_bytes
+    from dnnc.kernels.moves import pad_row
+
+    size = tile.bytes_each
+    get, put, pad = load(tile.dtype, 1), store(tile.dtype, 0), pad_row(tile)
+
+    @register_jitable  # type: ignore[untyped-decorator]
+    def spread(to: int, at: int, w: int, first: int, step: int, wide: int) -> None:
+        """Every `step`th element from index `first` on, which may lie outside of the row."""
+        start = min(max((step - 1 - first) // step, 0), wide)
+        stop = min(max((w - first + step - 1) // step, start), wide)
+        zero_bytes(to, start * size)
+        if step == 2:
+            for j in range(start, stop):
+                put(to, j, get(at, first + 2 * j))
+        else:
+            for j in range(start, stop):
+                put(to, j, get(at, first + step * j))
+        zero_bytes(to + stop * size, (wide - stop) * size)
+
+    @register_jitable  # type: ignore[untyped-decorator]
+    def fill(
+        args: int,
+        image: int,
+        group: int,
+        q: int,
+        rows: int,
+        u0: int,
+        wide: int,
+        shift: int,
+        shift_u: int,
+    ) -> None:
+        groups, h, w = slot(args, _GROUPS), slot(args, _H), slot(args, _W)
+        channels = slot(args, _C) // groups
+        ph, pw, top, left = slot(args, _SH), slot(args, _SW), slot(args, _TOP), slot(args, _LEFT)
+        if slot(args, _BACKWARD):
+            ph, pw, top, left = 1, 1, shift, shift_u
+        x = slot(args, _IN) + (image * groups + group) * channels * h * w * size
+        to = slot(args, _PLANES)
+        for c in range(channels):
+            for a in range(ph):
+                for b in range(pw):
+                    for row in range(rows):
+                        y = (q + row) * ph + a - top
+                        at = x + (c * h + y) * w * size
+                        if y < 0 or y >= h:
+                            zero_bytes(to, wide * size)
+                        elif pw == 1:
+                            pad(to, at, u0 - left, w, wide)
+                        else:
+                            spread(to, at, w, u0 * pw + b - left, pw, wide)
+                        to += wide * size
+
+    return fill
+
+
+def _build_multiply(tile: Tile) -> Callable[..., None]:
+    """`f(args, image, group, q, stop, u0, wide, rows, first, last)`: outputs of grid lines from `q`
+    to `stop` and channels `first` to `last` of a group, class by class."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import slot
+
+    panels = register_jitable(_build_panels(tile))
+    size = tile.bytes_each
+
+    def multiply(
+        args: int,
+        image: int,
+        group: int,
+        q: int,
+        stop: int,
+        u0: int,
+        wide: int,
+        rows: int,
+        first: int,
+        last: int,
+    ) -> None:
+        groups, backward = slot(args, _GROUPS), slot(args, _BACKWARD)
+        channels, outputs = slot(args, _C) // groups, slot(args, _O) // groups
+        kh, kw, sh, sw = slot(args, _KH), slot(args, _KW), slot(args, _SH), slot(args, _SW)
+        dh, dw, top, left = slot(args, _DH), slot(args, _DW), slot(args, _TOP), slot(args, _LEFT)
+        ho, wo = slot(args, _HO), slot(args, _WO)
+        weights = slot(args, _WEIGHTS) + group * outputs * channels * kh * kw * size
+        done = 0
+        if not backward:
+            sh, sw, top, left = 1, 1, 0, 0
+        for r in range(sh):
+            for s in range(sw):
+                depth = channels * kh * kw
+                if backward:
+                    down, across = 0, 0
+                    for ky in range(kh):
+                        down += ky * dh % sh == r
+                    for kx in range(kw):
+                        across += kx * dw % sw == s
+                    depth = channels * down * across
+                # The grid lines and columns of this class that lie inside of the output.
+                qa, qb = max(q, (top - r + sh - 1) // sh), min(stop, (ho - 1 + top - r) // sh + 1)
+                ua = (left - s + sw - 1) // sw
+                ub = (wo - 1 + left - s) // sw + 1
+                offsets = slot(args, _OFFSETS) + done * 8
+                source = slot(args, _PLANES) + ((qa - q) * wide + ua - u0) * size
+                a = weights + (outputs * done + first * depth) * size
+                panels(
+                    args,
+                    image,
+                    group * outputs + first,
+                    last - first,
+                    a,
+                    depth,
+                    offsets,
+                    source,
+                    wide,
+                    qa * sh + r - top,
+                    qb - qa,
+                    ua * sw + s - left,
+                    ub - ua,
+                    sh,
+                    sw,
+                )
+                done += depth
+
+    return multiply
+
+
+def _build_panels(tile: Tile) -> Callable[..., None]:
+    """One class: `channels` outputs from `channel` on, `lines` by `columns` of the grid, at `h`,
+    `w` of the output and `sh`, `sw` apart there.
+
+    Panels run along lines, or over the lines and the gaps between them where that takes fewer.
+    """
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import call_kernel, slot, store
+
+    finish = register_jitable(_build_finish(tile))
+    put = store("i64")
+    size, most = tile.bytes_each, tile.columns
+
+    def panels(
+        args: int, image: int, channel: int, channels: int, a: int, depth: int, offsets: int,
+        source: int, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
+    ) -> None:  # fmt: skip
+        ho, wo, words = slot(args, _HO), slot(args, _WO), slot(args, _WORDS)
+        if lines <= 0 or columns <= 0:
+            return
+        if columns == wide and columns == wo and sh == 1 and slot(args, _FLAT):
+            lines, columns, wide = 1, lines * columns, lines * columns
+        each = (columns + most - 1) // most
+        flat = ((lines - 1) * wide + columns + most - 1) // most
+        by_line = 16 * each * lines <= 17 * flat
+        block = min(max(BUDGET // max(depth * size, 1), 16), ROWS)
+        plane = ho * wo * size
+        for i in range(0, channels, block):
+            rows = min(block, channels - i)
+            put(words, 0, rows)
+            put(words, 1, depth)
+            put(words, 2, a + i * depth * size)
+            put(words, 3, depth * size)
+            put(words, 4, size)
+            put(words, 6, offsets)
+            put(words, 10, 0)
+            put(words, 11, 0)
+            for p in range(each * lines if by_line else flat):
+                line, column = 0, p * most
+                if by_line:
+                    line, column = p // each, p % each * most
+                elif column >= wide:
+                    line, column = column // wide, column % wide
+                count = min(most, columns - column)
+                # Written at once where it is one piece of one line.
+                whole = sw == 1 and count > 0 and (by_line or count == most or line == lines - 1)
+                out = slot(args, _OUT) + (image * slot(args, _O) + channel + i) * plane
+                out += ((h + line * sh) * wo + w + column) * size
+                put(words, 5, source + (line * wide + column) * size)
+                put(words, 7, out if whole else slot(args, _TILE))
+                put(words, 8, plane if whole else most * size)
+                put(words, 9, count if whole else most)
+                if depth > 0:
+                    call_kernel(slot(args, _STRIP), words, 0, 0)
+                finish(
+                    args, image, channel + i, rows, depth, whole, line, column,
+                    wide, h, lines, w, columns, sh, sw,
+                )  # fmt: skip
+
+    return panels
+
+
+def _build_finish(tile: Tile) -> Callable[..., None]:
+    """Takes one computed panel to where it belongs, and calls the epilogue on each piece of a
+    line."""
+    from dnnc.kernels.intrinsics import call_kernel, load, slot, store, zero_bytes
+    from dnnc.kernels.moves import copy_rows
+
+    put, get, put_one = store("i64"), load(tile.dtype, 1), store(tile.dtype, 0)
+    size, most, copy = tile.bytes_each, tile.columns, copy_rows(tile)
+
+    def finish(
+        args: int, image: int, channel: int, rows: int, depth: int, whole: bool, line: int,
+        column: int, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
+    ) -> None:  # fmt: skip
+        epilogue, region = slot(args, _EPILOGUE), slot(args, _WORDS) + 12 * 8
+        if whole and depth > 0 and not epilogue:
+            return
+        ho, wo = slot(args, _HO), slot(args, _WO)
+        plane = ho * wo * size
+        out = slot(args, _OUT) + (image * slot(args, _O) + channel) * plane
+        at = 0
+        while at < most and line < lines:
+            count = min(columns - column, most - at)
+            if count > 0:
+                y, x = h + line * sh, w + column * sw
+                to = out + (y * wo + x) * size
+                source, stride = slot(args, _TILE) + at * size, most * size
+                if whole:
+                    source, stride = to, plane
+                if depth == 0:
+                    for i in range(rows):
+                        zero_bytes(source + i * stride, count * size)
+                if epilogue:
+                    put(region, 0, source)
+                    put(region, 1, stride)
+                    put(region, 2, rows)
+                    put(region, 3, count)
+                    put(region, 4, image)
+                    put(region, 5, channel)
+                    put(region, 6, y)
+                    put(region, 7, x)
+                    put(region, 8, sw)
+                    call_kernel(epilogue, args + 8 * _SLOTS, region, 0)
+                elif sw == 1 and not whole:
+                    copy(to, plane, source, stride, rows, count)
+                elif not whole:
+                    for i in range(rows):
+                        for j in range(count):
+                            put_one(to + i * plane, j * sw, get(source + i * stride, j))
+            if whole:
+                return
+            at += wide - column
+            line, column = line + 1, 0
+
+    return finish
+
+
+def build_gather_weights(size: int) -> Callable[[int, int, int], int]:
+    """Weights [O, C / groups, kh, kw] as [group, class, channel, (output of the group, tap)]."""
+    from dnnc.kernels.intrinsics import load, share, slot, store
+
+    word = "i32" if size == 4 else "i64"
+    get, put = load(word, 1), store(word, 0)
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        to, w = slot(args, 0), slot(args, 1)
+        channels, kh, kw, groups = slot(args, 3), slot(args, 4), slot(args, 5), slot(args, 6)
+        sh, sw, dh, dw = slot(args, 7), slot(args, 8), slot(args, 9), slot(args, 10)
+        outputs = slot(args, 2) // groups
+        start, stop = share(groups * channels, 1, tid, threads)
+        for unit in range(start, stop):
+            group, c = unit // channels, unit % channels
+            done = group * outputs * channels * kh * kw
+            for r in range(sh):
+                for s in range(sw):
+                    taps = 0
+                    for ky in range(kh):
+                        for kx in range(kw):
+                            taps += ky * dh % sh == r and kx * dw % sw == s
+                    place = done + c * outputs * taps
+                    for o in range(group * outputs, (group + 1) * outputs):
+                        for ky in range(kh):
+                            for kx in range(kw):
+                                if ky * dh % sh == r and kx * dw % sw == s:
+                                    at = ((o * channels + c) * kh + ky) * kw + kx
+                                    put(to, place, get(w, at))
+                                    place += 1
+                    done += channels * outputs * taps
+        return 0
+
+    return kernel

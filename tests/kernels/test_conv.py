@@ -1,0 +1,90 @@
+"""Convolution and its gradients against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import dnnc.kernels.conv
+from dnnc.ir.dims import dim
+from dnnc.ir.graph import Value
+from dnnc.ir.types import DType, TensorType
+from dnnc.kernels.abi import lower
+from dnnc.ops.conv import Conv, conv, conv_input_gradient
+
+assert dnnc.kernels.conv
+
+RANDOM = np.random.default_rng(8)
+
+#: Shape of x, shape of w, strides, pads, dilations, groups.
+CASES = [
+    ((1, 1, 1, 1), (1, 1, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 3, 9, 11), (5, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    ((2, 4, 28, 28), (16, 4, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    ((1, 3, 8, 32), (20, 3, 5, 5), (1, 1), (2, 2, 2, 2), (1, 1), 1),
+    ((2, 2, 12, 70), (6, 2, 5, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((3, 8, 6, 7), (9, 8, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 3, 9, 12), (4, 3, 3, 3), (2, 2), (0, 1, 1, 0), (1, 1), 1),
+    ((2, 3, 8, 8), (4, 3, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 3, 11, 13), (4, 3, 3, 2), (3, 2), (2, 1, 0, 3), (1, 1), 1),
+    ((1, 2, 12, 12), (3, 2, 3, 3), (1, 1), (2, 2, 2, 2), (2, 2), 1),
+    ((1, 2, 13, 14), (3, 2, 3, 4), (2, 3), (1, 4, 3, 2), (3, 2), 1),
+    ((2, 6, 9, 9), (8, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    ((2, 6, 9, 9), (6, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 6),
+    ((2, 4, 9, 40), (8, 1, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 4),
+    ((1, 2, 9, 9), (3, 2, 3, 3), (1, 1), (-1, 0, 1, -2), (1, 1), 1),
+    ((0, 2, 5, 5), (3, 2, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    ((1, 40, 40, 60), (12, 40, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+]
+
+
+def value_of(array):
+    return Value(TensorType.make(DType.of(array), array.shape))
+
+
+def draw(shape, dtype):
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def check(run_node, node, *arrays):
+    wanted = np.zeros(node.results[0].type.concrete({}))
+    if all(a.size for a in arrays):
+        wanted = node.op.evaluate(*(a.astype("f8") for a in arrays))[0]
+    got = [run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2, 3)]
+    bound = 1e-12 if arrays[0].dtype == np.float64 else 1e-5
+    scale = max(np.abs(wanted).max(initial=0), 1)
+    np.testing.assert_allclose(got[0], wanted, rtol=bound, atol=bound * scale)
+    np.testing.assert_array_equal(got[0], got[1])
+    np.testing.assert_array_equal(got[0], got[2])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward(run_node, case):
+    for dtype in ("f4", "f8"):
+        x, w = draw(case[0], dtype), draw(case[1], dtype)
+        check(run_node, conv(value_of(x), value_of(w), *case[2:]).node, x, w)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_by_input(run_node, case):
+    for dtype in ("f4", "f8"):
+        x, w = draw(case[0], dtype), draw(case[1], dtype)
+        y = conv(value_of(x), value_of(w), *case[2:])
+        dy = draw(y.type.concrete({}), dtype)
+        node = conv_input_gradient(value_of(dy), value_of(w), x.shape, *case[2:]).node
+        check(run_node, node, dy, w)
+
+
+def test_sizes_known_when_running(run_node):
+    x = Value(TensorType.make(DType.F32, (dim("n"), 2, dim("h"), dim("w"))))
+    w = Value(TensorType.make(DType.F32, (5, 2, 3, 3)))
+    same = ((dim("h") - 1) // 2 * 2 + 3 - dim("h"), 1, 0, 1)
+    node = conv(x, w, (2, 1), same).node
+    for n, h, width in [(1, 9, 8), (3, 8, 33)]:
+        arrays = draw((n, 2, h, width), "f4"), draw((5, 2, 3, 3), "f4")
+        known = Conv(
+            strides=(dim(2), dim(1)), pads=tuple(dim(p).substitute({"h": h}) for p in same)
+        )
+        sizes = {"n": n, "h": h, "w": width}
+        got = run_node(node, lower(node), arrays, sizes, threads=2)[0]
+        np.testing.assert_allclose(got, known.evaluate(*arrays)[0], rtol=1e-4, atol=1e-4)
