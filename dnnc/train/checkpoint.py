@@ -113,7 +113,10 @@ def _read(path: Path, log_bytes: int) -> Checkpoint:
     if metadata.get("checksum") != _checksum(variables, state):
         raise fault("E606", f"{path} is damaged: its checksum does not agree")
     content: dict[str, Any] = json.loads(state)
-    position = Position(**content["position"])
+    try:
+        position = Position(**content["position"])
+    except TypeError as error:
+        raise fault("E606", f"{path} was written by another version of dnnc") from error
     if position.log_bytes > log_bytes:
         raise fault(
             "E606",

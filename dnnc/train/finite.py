@@ -80,6 +80,11 @@ def _near_overflow(
     return fault("E601", message, span, label=label, notes=tuple(notes), help=_REMEDY)
 
 
+_GUARDS = {
+    "log": "keep its operand above zero, as in log(max(x, 1e-6))",
+    "sqrt": "keep its operand above zero; the slope of sqrt at 0 is infinite",
+    "divide": "keep the divisor away from zero, as in x / (y + 1e-6)",
+}
 _REMEDY = "a smaller learning rate, `clip = norm(1.0)` or inputs of smaller size often help"
 
 
@@ -137,7 +142,8 @@ def _located(plan: TrainingPlan, node: Node, arrays: _Arrays, message: str) -> D
     if not forward:
         notes.append(Note("this is in the gradient or the update, not in the forward pass"))
     if layer is not None:
-        notes.append(Note(f"in layer `{layer.path}` ({layer.block})", layer.span))
+        apart = layer.span if layer.span != node.origin.span else None
+        notes.append(Note(f"in layer `{layer.path}` ({layer.block})", apart))
     elif node.origin.path:
         notes.append(Note(f"in `{node.origin.path}`"))
     return fault(
@@ -146,7 +152,7 @@ def _located(plan: TrainingPlan, node: Node, arrays: _Arrays, message: str) -> D
         node.origin.span or (layer.span if layer else None) or plan.span,
         label=f"`{node.op.name}` is the first to give {_kind(arrays[result])}",
         notes=tuple(notes),
-        help=_REMEDY,
+        help=_GUARDS.get(node.op.name, _REMEDY),
     )
 
 

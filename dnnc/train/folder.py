@@ -190,7 +190,9 @@ def _locked(path: Path) -> Iterator[None]:
         # Not truncated on opening: the file names its holder until the lock is ours.
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _try_lock(descriptor):
+        with writing(lock):
+            taken = _try_lock(descriptor)
+        if not taken:
             holder = os.read(descriptor, 64).decode(errors="replace").strip()
             raise fault(
                 "E603",
@@ -200,7 +202,7 @@ def _locked(path: Path) -> Iterator[None]:
             )
         with writing(lock):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
         os.ftruncate(descriptor, 0)
     finally:

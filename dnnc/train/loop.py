@@ -24,6 +24,7 @@ from dnnc.train.evaluate import Compiled, Compiler, Metrics, evaluate
 from dnnc.train.feed import Data, Feed, data_types, inputs_of
 from dnnc.train.folder import RunFolder, open_folder
 from dnnc.train.interrupt import TrainingInterrupted, interruptible
+from dnnc.train.judge import judge
 from dnnc.train.keeper import Keeper
 from dnnc.train.progress import Moment, Progress, QuietProgress, RunFacts
 from dnnc.train.replay import find_wrong_step
@@ -68,9 +69,10 @@ def train(
 
 @dataclass
 class _Clock:
-    """Time of this process' part of a run; `paused` time (compiling) does not count for rates."""
+    """Time of this process' part of a run, in seconds; `compiling` does not count for rates."""
 
     started: float = field(default_factory=time.perf_counter)
+    compiling: float = 0.0
     examples: int = 0
     steps: int = 0
     stepping: float = 0.0
@@ -181,8 +183,10 @@ class _Loop:
     def _function(self, name: str, graph: Any) -> Compiled:
         """The compiled form of a graph, made when it is first needed."""
         if name not in self._functions:
+            began = time.perf_counter()
             with self._stage("compiling"):
                 self._functions[name] = self._compile(graph)
+            self.clock.compiling += time.perf_counter() - began
         return self._functions[name]
 
     @contextmanager
@@ -199,7 +203,9 @@ class _Loop:
         self._require_finite()
         validation = self._evaluate("validation")
         position.epoch += 1
-        improved = self._judge(validation)
+        improved = judge(self.plan, position, validation)
+        if improved:
+            self.keeper.remember_best(self._network_variables(), position)
         self._log(
             {
                 "kind": "epoch",
@@ -262,13 +268,13 @@ class _Loop:
 
     def _moment(self) -> Moment:
         position, clock = self.position, self.clock
-        left = self.steps - position.step
+        left, spent = self.steps - position.step, clock.seconds - clock.compiling
         return Moment(
             step=position.step,
             epoch=position.epoch + 1,
             loss=position.loss_sum / position.examples,
             rate=clock.examples / clock.stepping if clock.stepping else 0.0,
-            seconds_left=clock.seconds / clock.steps * left if clock.steps else float("inf"),
+            seconds_left=spent / clock.steps * left if clock.steps else float("inf"),
             learning_rate=self._learning_rate(),
         )
 
@@ -280,34 +286,6 @@ class _Loop:
         done = {"step": np.array(self.position.step, np.int64)}
         inputs = inputs_of(graph, self.scalars, done)
         return float(next(iter(interpret(graph, inputs).values())))
-
-    def _judge(self, validation: Metrics | None) -> bool:
-        """Remember the best epoch and whether to stop; True where this one is the best so far."""
-        plan, position = self.plan, self.position
-        if validation is None:
-            position.best_epoch = position.epoch
-            improved = False
-        else:
-            value = float(validation[plan.monitor])
-            improved = _better(value, position.best, plan.monitor_larger)
-            if improved:
-                position.best, position.best_epoch = value, position.epoch
-                self.keeper.remember_best(self._network_variables(), position)
-        if position.epoch >= plan.epochs:
-            position.reason = "epochs"
-        if validation is not None and plan.stop is not None:
-            self._judge_stop(float(validation[plan.stop.monitor]))
-        return improved
-
-    def _judge_stop(self, value: float) -> None:
-        stop, position = self.plan.stop, self.position
-        assert stop is not None
-        if _better(value, position.stop_best, stop.larger_is_better, stop.minimum_gain):
-            position.stop_best, position.stop_waited = value, 0
-            return
-        position.stop_waited += 1
-        if position.stop_waited >= stop.patience and not position.reason:
-            position.reason = "early stop"
 
     # --- evaluation -------------------------------------------------------------------------------
 
@@ -351,6 +329,7 @@ class _Loop:
             {
                 "kind": "end",
                 "reason": position.reason,
+                "compile_seconds": self.clock.compiling,
                 "epoch": position.epoch,
                 "step": position.step,
             }
@@ -442,12 +421,3 @@ class _Loop:
         return find_wrong_step(
             self.plan, step, feed, self.variables, self.scalars, start, self.position.step
         )
-
-
-def _better(value: float, best: float | None, larger: bool, gain: float = 0.0) -> bool:
-    """Whether `value` improves on `best` by more than `gain`; NaN never does."""
-    if np.isnan(value):
-        return False
-    if best is None:
-        return True
-    return value > best + gain if larger else value < best - gain

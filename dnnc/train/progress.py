@@ -219,6 +219,7 @@ class LiveProgress:
 
     def start(self, run: RunFacts) -> None:
         self._run, self._columns = run, _Columns.of(run)
+        self._moment, self._stage = None, ""
         name, _, rest = headline(run).partition("  ")
         self.console.print(Text.assemble((name, "bold"), "  ", (rest, "dim")), soft_wrap=True)
         self.console.print(Text(self._columns.heading(), "dim"), soft_wrap=True)

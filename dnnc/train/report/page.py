@@ -196,8 +196,10 @@ def _run(facts: Facts) -> Markup:
     epochs = facts.kind("epoch")
     spent = sum(entry["epoch_seconds"] for entry in epochs)
     rate = facts.examples.get("train", 0) * len(epochs) / spent if spent else float("nan")
+    compiling = sum(entry["compile_seconds"] for entry in facts.kind("end"))
     times = [
         ("total time", duration(facts.seconds)),
+        ("of it compiling", duration(compiling)),
         ("an epoch", duration(spent / len(epochs)) if epochs else "–"),
         ("examples a second", grouped(rate)),
     ]
