@@ -7,18 +7,24 @@ import stat
 import tempfile
 from pathlib import Path
 
+from dnnc import environment
+
 __all__ = ["cache_directory", "write_atomically"]
 
 
 def cache_directory() -> Path | None:
     """The directory for files that can be made again, created with mode 0700 where it is missing.
 
-    `$DNNC_CACHE`, else `$XDG_CACHE_HOME/dnnc`, else `~/.cache/dnnc`. None where there is no such
-    directory to be had, or where someone else could write into it: what is read back from here is
-    trusted, so the caller then works without a cache.
+    `$DNNC_CACHE`, else `$XDG_CACHE_HOME/dnnc`, else `~/.cache/dnnc`. None where the cache is turned
+    off, where there is no such directory to be had, or where someone else could write into it: what
+    is read back from here is trusted, so the caller then works without a cache. Raises DnnError
+    where a `DNNC_*` variable is wrong.
     """
     try:
-        directory = _wanted_directory()
+        directory = environment.cache()
+        if directory is None:
+            return None
+        directory = directory.absolute()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
     except (OSError, RuntimeError, ValueError):
@@ -42,14 +48,3 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _wanted_directory() -> Path:
-    chosen = os.environ.get("DNNC_CACHE")
-    if chosen == "off":
-        raise ValueError("the cache is turned off")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative XDG_CACHE_HOME is invalid by its specification and is ignored.
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "dnnc"
