@@ -20,9 +20,9 @@ def bind_symbols(
 ) -> dict[str, int]:
     """The size of every symbol in the inputs' types, from the shapes of the arrays by input name.
 
-    Symbols in `known` keep that size. Raises BindingError where shapes contradict each other, the
-    number of axes is wrong, or a bound of the graph is exceeded. An input missing from `shapes` is
-    ignored.
+    Symbols in `known` keep that size. Raises BindingError where shapes contradict each other or
+    do not determine a symbol, the number of axes is wrong, or a bound of the graph is exceeded. An
+    input missing from `shapes` is ignored.
     """
     sizes = dict(known or {})
     pending: list[_Axis] = []
@@ -38,6 +38,10 @@ def bind_symbols(
     while known_before < len(sizes):
         known_before = len(sizes)
         pending = [axis for axis in pending if not _settle(axis, sizes)]
+    for name, position, size, actual in pending:
+        raise BindingError(
+            f"axis {position} of `{name}` is {size}, which {actual} does not determine"
+        )
     for symbol, bound in graph.bounds.items():
         if symbol in sizes and sizes[symbol] > bound.evaluate(sizes):
             raise BindingError(f"{symbol} is {sizes[symbol]}, more than {bound}")

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from dnnc.diagnostics import Diagnostic, DnnError, Source, Span, closest, register_codes
@@ -295,7 +297,8 @@ class _Reader:
         return dim(name)
 
 
-def _fields(op_class: type[Operator]) -> dict[str, Any]:
+@cache
+def _fields(op_class: type[Any]) -> dict[str, Any]:
     """Types of the attributes by name."""
     hints = get_type_hints(op_class)
     return {name: hints[name] for name in op_class.__dataclass_fields__ if name in hints}
@@ -317,7 +320,7 @@ def _convert(value: Any, kind: Any) -> Any:
     if kind is DType:
         return DType(value.name)
     if kind is int:
-        return int(value)
+        return operator.index(value)
     return _number(value)
 
 
