@@ -304,7 +304,7 @@ class Statements(Expressions):
         return declared
 
     def parameter(self, node: tree.Parameter, env: Env) -> None:
-        if not self.session.path and not self.session.frames:
+        if env.find("$layer") is None:
             self.session.fail("E303", "`param` stands inside a block or model")
         type_, axes = self.declared_type(node.shape, node.name, env)
         if not type_.dtype.is_float:
