@@ -1,15 +1,19 @@
 """The one ordered list of passes, and the functions that run it.
 
+    share       a loop and the same loop that a gradient has extended are one
     fold        constants are computed while compiling
     simplify    algebra that is exact, and movements of data that cancel
     cse         one value for each expression
+    hoist       what a loop need not do in every turn leaves it, before or after
     fold_norm   in programs that only predict: affine steps after a product go into its weights
     masks       the gradient of a rectifier reads its result, so that its operand need not be kept
     fuse        pointwise work and reductions become one kernel a group
 
-`fold` comes first because constants unlock algebra. `masks` wants the graph that will run, and
-`fuse` comes last because nothing looks inside its groups. A pass is a module with `run(graph) ->
-Graph`.
+`share` comes first because bodies of loops share values only until they are rewritten, then `fold`
+because constants unlock algebra. `hoist` compares values before it and after it, so common ones
+are one before, and it merges again what it has made equal. `masks` wants the graph that will run,
+and `fuse` comes last because nothing looks inside its groups. A pass is a module with `run(graph)
+-> Graph`.
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dnnc import environment
+from dnnc.autodiff import share_scans
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 from dnnc.ir.graph import Graph
 from dnnc.ir.text import print_graph
-from dnnc.passes import cse, fold, fold_norm, fuse, masks, prepare, simplify
+from dnnc.passes import cse, fold, fold_norm, fuse, hoist, masks, prepare, simplify
 from dnnc.passes.check import check_pass
 from dnnc.passes.trace import counting, say
 
@@ -40,9 +45,11 @@ class Pass:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("share", share_scans),
     Pass("fold", fold.run),
     Pass("simplify", simplify.run),
     Pass("cse", cse.run),
+    Pass("hoist", hoist.run),
     Pass("fold_norm", fold_norm.run),
     Pass("masks", masks.run),
     Pass("fuse", fuse.run),

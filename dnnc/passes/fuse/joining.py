@@ -18,7 +18,7 @@ from dnnc.passes.fuse.units import Partition, Unit
 __all__ = ["Joiner"]
 
 _MOST_NODES = 60
-_MOST_VALUES = 12
+_MOST_VALUES = 16
 
 
 class Joiner:
@@ -49,10 +49,13 @@ class Joiner:
                     if producer is not None and producer is not self.partition.of[node]:
                         changed |= self.join(producer, self.partition.of[node])
         self._join_siblings(ordered)
+        for unit in list(self.partition):
+            if not unit.open:
+                self._join_feeders(unit)
 
     def join(self, a: Unit, b: Unit) -> bool:
         """Join `b`, which reads values of `a`, to it; whether that was possible."""
-        if not (a.open and b.open) or len(a.nodes) + len(b.nodes) > _MOST_NODES:
+        if not (a.open and b.open):
             return False
         flow = self._flow(a, b)
         if flow is None:
@@ -76,6 +79,18 @@ class Joiner:
                 if a.places[other] == b.places[node]:
                     identity = tuple(range(len(a.space)))
                     self._join_in(a, b, identity, identity)
+
+    def _join_feeders(self, user: Unit) -> None:
+        """Join units over one space that read a tensor in common and all feed one other unit."""
+        feeders = sorted((u for u in user.before if u.open), key=lambda unit: unit.order)
+        for i, b in enumerate(feeders):
+            for a in feeders[:i]:
+                if not (a.nodes and b.nodes) or a.space != b.space or a.reduced != b.reduced:
+                    continue
+                if len(a.space) and not a.reads.keys().isdisjoint(b.reads):
+                    identity = tuple(range(len(a.space)))
+                    if self._flow(a, b) == {} and self._flow(b, a) == {}:
+                        self._join_in(a, b, identity, identity)
 
     def _flow(self, a: Unit, b: Unit) -> dict[int, int] | None:
         """Which axis of `b`'s space each axis of `a`'s is, as far as values tell; None: no way."""
@@ -101,7 +116,9 @@ class Joiner:
         """Join in a space of which `from_a[i]` is axis `i` of `a`'s, and `from_b[i]` of `b`'s."""
         space = a.space if len(a.space) >= len(b.space) else b.space
         reduced = _reduced(a, b, from_a, from_b)
-        if reduced is None or not self._is_small(a, b, reduced == tuple(range(len(space)))):
+        if reduced is None or len(a.nodes) + len(b.nodes) > _MOST_NODES:
+            return False
+        if not self._is_small(a, b, reduced == tuple(range(len(space)))):
             return False
         if not self.partition.join(a, b):
             return False

@@ -18,6 +18,9 @@ from dnnc.passes.simplify.rules import made_by, make, rule, uniform
 
 __all__: list[str] = []
 
+#: Most padded pieces that are put together.
+_MOST_PIECES = 16
+
 
 @rule(Reshape)
 def reshape_of_same_shape(op: Reshape, x: Value) -> Value | None:
@@ -199,17 +202,46 @@ def pad_of_zeros(op: Pad, x: Value) -> Value | None:
 
 @rule(Add)
 def add_neighbouring_pads(_: Add, x: Value, y: Value) -> Value | None:
-    """Two padded pieces that touch and do not overlap are one concatenation."""
-    left, right = made_by(x, Pad), made_by(y, Pad)
-    if left is None or right is None or x.type != y.type or left[0].axis != right[0].axis:
+    """Padded pieces that touch and do not overlap are one concatenation."""
+    if x.type != y.type:
         return None
-    axis = left[0].axis
-    for a, b in ((left, right), (right, left)):
-        first, second = a[1][0], b[1][0]
-        if a[0].before + first.shape[axis] == b[0].before:
-            joined = make(Concat(axis), first, second)
-            return make(Pad(axis, a[0].before, b[0].after), joined)
-    return None
+    last = made_by(y, Pad) or made_by(x, Pad)
+    if last is None:
+        return None
+    pieces: list[Value] = []
+    if not _gather_pads((x, y), last[0].axis, pieces):
+        return None
+    return _tiled(last[0].axis, pieces)
+
+
+def _gather_pads(operands: tuple[Value, ...], axis: int, pieces: list[Value]) -> bool:
+    """Collect the padded pieces of a sum; False where it is of something else, or too long."""
+    for value in operands:
+        pad, inner = made_by(value, Pad), made_by(value, Add)
+        if pad is not None and pad[0].axis == axis and len(pieces) < _MOST_PIECES:
+            pieces.append(value)
+        elif inner is None or not _gather_pads(inner[1], axis, pieces):
+            return False
+    return True
+
+
+def _tiled(axis: int, pieces: list[Value]) -> Value | None:
+    """Padded pieces, put side by side; None where one does not begin where another ends."""
+    pads = [pad for pad in (made_by(value, Pad) for value in pieces) if pad is not None]
+    begins = {pad[0].before: pad for pad in pads}
+    ends = {pad[0].before + pad[1][0].shape[axis] for pad in pads}
+    first = [begin for begin in begins if begin not in ends]
+    if len(begins) != len(pads) or len(first) != 1:
+        return None
+    ordered: list[Value] = []
+    begin, after = first[0], dim(0)
+    while begin in begins and len(ordered) < len(pads):
+        pad = begins[begin]
+        ordered.append(pad[1][0])
+        begin, after = begin + pad[1][0].shape[axis], pad[0].after
+    if len(ordered) < len(pads):
+        return None
+    return make(Pad(axis, first[0], after), make(Concat(axis), *ordered))
 
 
 @rule(Reverse)
