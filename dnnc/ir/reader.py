@@ -5,6 +5,7 @@ Every node is made by applying its operator, so a graph that was read has passed
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import operator
@@ -215,7 +216,7 @@ class _Reader:
     # Attributes, types and sizes
 
     def attributes(self, op_class: type[Operator], result: TensorType) -> dict[str, Any]:
-        fields = _fields(op_class)
+        fields = _fields(op_class.name)
         found: dict[str, Any] = {}
         if "dtype" in fields:
             found["dtype"] = result.dtype
@@ -298,14 +299,15 @@ class _Reader:
 
 
 @cache
-def _fields(op_class: type[Any]) -> dict[str, Any]:
-    """Types of the attributes by name."""
+def _fields(name: str) -> dict[str, Any]:
+    """Types of an operator's attributes, by name."""
+    op_class = OPERATORS[name]
     hints = get_type_hints(op_class)
-    return {name: hints[name] for name in op_class.__dataclass_fields__ if name in hints}
+    return {field.name: hints[field.name] for field in dataclasses.fields(op_class)}
 
 
 def _regions(op_class: type[Operator]) -> list[str]:
-    return [name for name, kind in _fields(op_class).items() if kind is Graph]
+    return [name for name, kind in _fields(op_class.name).items() if kind is Graph]
 
 
 def _convert(value: Any, kind: Any) -> Any:
