@@ -28,8 +28,10 @@ def reported(ctx: click.Context) -> Iterator[None]:
     except (click.exceptions.Exit, click.ClickException, click.Abort):
         raise
     except KeyboardInterrupt as stop:
-        click.echo("\ndnnc: interrupted", err=True)
-        # A run that a signal has stopped knows the code of that signal.
+        # A training run that a signal has stopped knows the signal's code and where it is kept.
+        folder = getattr(stop, "folder", None)
+        hint = f"; --resume goes on with the run in {folder}" if folder else ""
+        click.echo(f"\ndnnc: interrupted{hint}", err=True)
         ctx.exit(getattr(stop, "exit_code", INTERRUPTED))
     except BrokenPipeError:
         _forget_output()

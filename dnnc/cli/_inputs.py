@@ -7,8 +7,8 @@ training; where the block standardizes, by the statistics of its own training ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,17 +91,16 @@ def _table(
     """The inputs `names` as the fields of the model's data block, read from `path`."""
     import numpy as np
 
-    from dnnc.data import load
+    from dnnc.data import learns, load
     from dnnc.train.feed import Feed
 
     block = _data_block(program, network.name, path)
     wanted = _reading(block, path, names)
-    fitted = any(name == "standardize" for entry in wanted.entries for name in _names(entry))
     dataset = load(
         wanted,
         constants=program.constants,
         folder=program.folder,
-        statistics=program.dataset(block.name).statistics if fitted else {},
+        statistics=program.dataset(block.name).statistics if learns(wanted) else {},
     )
     (split,) = dataset.splits.values()
     types = {name: network.inputs[name] for name in names}
@@ -129,22 +128,24 @@ def _reading(block: tree.Data, path: Path, names: Sequence[str]) -> tree.Data:
     """
     rules = {entry.key: entry for entry in block.entries if isinstance(entry, tree.Rule)}
     kept = _needed(rules, {*names, "missing"})
-    call = _first_source(rules["source"].value) if "source" in kept else None
-    if call is None:
+    sources = {key: call for key in kept if (call := _source(rules[key].value)) is not None}
+    if len(sources) != 1:
+        several = f"reads {_listed(sorted(sources))}" if sources else "opens no file"
         raise DnnError(
             Diagnostic(
                 "E905",
-                f"the data block `{block.name}` has no `source` to replace by {path}",
+                f"{path} cannot take the place of the source of `{block.name}`, which {several}",
                 block.name_span,
                 help="give each input as a NumPy array, NAME=FILE.npy",
             )
         )
+    ((name, call),) = sources.items()
     span = block.name_span
     place = tree.Argument(span, None, tree.String(span, str(path.absolute())))
     source = replace(call, arguments=(place, *call.arguments[1:]))
     entries: list[tree.JobEntry] = [tree.Rule(span, "shuffle", tree.Boolean(span, False))]
     for key, rule in rules.items():
-        if key == "source":
+        if key == name:
             entries.append(replace(rule, value=source))
         elif key == "standardize" and isinstance(rule.value, tree.ListExpr):
             items = [i for i in rule.value.items if isinstance(i, tree.Name) and i.name in kept]
@@ -156,37 +157,27 @@ def _reading(block: tree.Data, path: Path, names: Sequence[str]) -> tree.Data:
 
 def _needed(rules: Mapping[str, tree.Rule], wanted: set[str]) -> set[str]:
     """The rules in `wanted` and all that they refer to."""
+    from dnnc.data.evaluate import walk
+
     kept: set[str] = set()
     while wanted:
         name = wanted.pop()
         if name in rules and name not in kept:
             kept.add(name)
-            wanted |= set(_names(rules[name]))
+            wanted |= {node.name for node in walk(rules[name]) if isinstance(node, tree.Name)}
     return kept
 
 
-def _first_source(value: tree.Expr) -> tree.Call | None:
-    """The call that opens a file: `csv("x.csv")`, or the first of those in `files(train = …)`."""
-    if not isinstance(value, tree.Call) or not value.arguments:
+def _source(value: tree.Expr) -> tree.Call | None:
+    """The call that opens a file, `csv("x.csv")`; of `files(train = …, test = …)` the first."""
+    from dnnc.data.sources import SOURCES
+
+    if not isinstance(value, tree.Call) or not isinstance(value.callee, tree.Name):
         return None
-    first = value.arguments[0].value
-    if isinstance(first, tree.String):
-        return value
-    return _first_source(first)
-
-
-def _names(node: object) -> Iterator[str]:
-    """Every name in a part of the tree, and the keys of its rules."""
-    if isinstance(node, tuple):
-        for item in node:
-            yield from _names(item)
-    elif isinstance(node, tree.Node):
-        if isinstance(node, tree.Name):
-            yield node.name
-        if isinstance(node, tree.Rule):
-            yield node.key
-        for part in fields(node):
-            yield from _names(getattr(node, part.name))
+    if value.callee.name == "files" and value.arguments:
+        return _source(value.arguments[0].value)
+    opens = value.callee.name in SOURCES and value.callee.name != "array"
+    return value if opens and value.arguments else None
 
 
 def _listed(names: Sequence[str]) -> str:
