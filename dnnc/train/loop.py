@@ -69,9 +69,13 @@ def train(
 
 @dataclass
 class _Clock:
-    """Time of this process' part of a run, in seconds; `compiling` does not count for rates."""
+    """Time of this process' part of a run, in seconds; `compiling` does not count for rates.
+
+    `shown` is when the progress was last told of a step.
+    """
 
     started: float = field(default_factory=time.perf_counter)
+    shown: float = field(default_factory=time.perf_counter)
     compiling: float = 0.0
     examples: int = 0
     steps: int = 0
@@ -228,7 +232,7 @@ class _Loop:
         step = self._function("step", self.plan.step)
         inputs = inputs_of(self.plan.step, self.variables, self.scalars)
         every = max(10, self.steps // _LOGGED_STEPS)
-        shown = entered = time.perf_counter()
+        entered = time.perf_counter()
         for batch in train.shuffled(position.epoch, position.batch):
             self.scalars["step"][...] = position.step + 1
             loss = float(step({**inputs, **batch})["loss"])
@@ -246,8 +250,8 @@ class _Loop:
             entered = now
             if position.step % every == 0:
                 self._log_step(loss)
-            if now - shown >= self.progress.interval:
-                shown = now
+            if now - self.clock.shown >= self.progress.interval:
+                self.clock.shown = now
                 self.progress.step(self._moment())
             if self._asked():
                 self._interrupt()

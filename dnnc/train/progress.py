@@ -260,7 +260,10 @@ class LiveProgress:
         self._drawn = time.monotonic()
         line = Table.grid(padding=(0, 2, 0, 0))
         done = self._moment.step if self._moment else self._run.first_step
-        cells: list[Any] = [ProgressBar(total=max(self._run.steps, 1), completed=done, width=24)]
+        bar = ProgressBar(
+            total=max(self._run.steps, 1), completed=done, width=24, complete_style="cyan"
+        )
+        cells: list[Any] = [bar]
         if self._stage:
             cells.append(Text(f"{self._stage} …", "dim"))
         if self._moment is not None:

@@ -139,7 +139,8 @@ def _curves(facts: Facts) -> Markup:
         for entry in facts.history
         if entry["kind"] in ("step", "epoch") and entry["learning_rate"] is not None
     ]
-    if rates:
+    # A constant rate stands among the settings.
+    if len({rate for _, rate in rates}) > 1:
         line = Line(rates, "rate")
         charts.append(line_chart([line], title="Learning rate", x_label="epoch", zero=True))
     width = 880.0 if len(charts) % 2 == 0 else 430.0

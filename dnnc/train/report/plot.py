@@ -98,12 +98,13 @@ def scatter(points: Points, *, title: str, x_label: str, y_label: str) -> Markup
     return _figure([_grid(up, across.end), _x_axis(across, x_label), diagonal, *dots, label], title)
 
 
-def histogram(values: Sequence[float], *, title: str, x_label: str, bins: int = 31) -> Markup:
+def histogram(values: Sequence[float], *, title: str, x_label: str) -> Markup:
     """How often values fall into equal parts of their range."""
     values = [value for value in values if math.isfinite(value)]
     if not values:
         return element("p", "No finite values to draw.", class_="empty")
     low, high = _padded(min(values), max(values))
+    bins = max(9, min(31, round(1.5 * math.sqrt(len(values)))))
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, int((value - low) / (high - low) * bins))] += 1
@@ -242,6 +243,8 @@ def _logarithmic_ticks(low: float, high: float, count: int) -> list[float]:
 def _tick(value: float) -> str:
     if value == 0:
         return "0"
+    if value < 0:
+        return f"−{_tick(-value)}"
     if abs(value) >= 1e5 or abs(value) < 1e-4:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:.6g}"
