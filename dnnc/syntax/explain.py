@@ -7,89 +7,21 @@ and gives a diagnostic or passes. The last one always answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 
-from dnnc.diagnostics import Diagnostic, Note, Source, Span, closest
+from dnnc.diagnostics import Diagnostic, Note, Span, closest
+from dnnc.syntax.fault import FRAMES, Fault
 from dnnc.syntax.foreign import FOREIGN_HEADS, FOREIGN_SIGNS, explain_strange
-from dnnc.syntax.machine import Machine
-from dnnc.syntax.structure import CLOSERS, CLOSING, Structure
+from dnnc.syntax.structure import CLOSERS, CLOSING, is_definition
 from dnnc.syntax.tokens import END, RESERVED, Token
 from dnnc.syntax.wording import COMPARISONS, ITEM_WORDS, OPERATORS, STATEMENT_WORDS, describe
 
-__all__ = ["FRAMES", "Fault", "explain"]
+__all__ = ["explain"]
 
 #: Words that may follow something inside a statement, as candidates for a misspelling.
 _INNER_WORDS = {"THEN", "ELSE", "ALONG", "ON", "FROM", "AS", "IN", "AND", "OR"}
 #: Signs that end an expression.
 _ENDS = {END, "COMMA", "COLON", "BAR", "LBRACE"}
 _ENTRY_WORDS = ("maximize", "minimize", "require")
-
-#: The rules at which parsing can go on, innermost body first, each with a token that can only be
-#: taken where such a part may begin.
-FRAMES = {"statement": "PARAM", "entry": "MAXIMIZE", "item": "FN"}
-
-
-@dataclass
-class Fault:
-    """A token the automaton refused, with everything around it."""
-
-    source: Source
-    tokens: list[Token]
-    index: int
-    machine: Machine
-    structure: Structure
-
-    @property
-    def token(self) -> Token:
-        return self.tokens[self.index]
-
-    @property
-    def before(self) -> Token | None:
-        return self.tokens[self.index - 1] if self.index else None
-
-    @cached_property
-    def expected(self) -> set[str]:
-        """The kinds of token that could have stood here."""
-        return self.machine.expected()
-
-    @cached_property
-    def frame(self) -> tuple[str, int]:
-        """The kind of body around (`statement`, `entry`, `item`) and its current part's token."""
-        for kind, whole in FRAMES.items():
-            if whole in self.expected:
-                # Everything before is complete, so that a new part begins with this token.
-                return kind, self.index
-        states, entries = self.machine.states, self.machine.entries
-        for place in range(len(states) - 1, -1, -1):
-            row = self.machine.table[states[place]]
-            for kind in FRAMES:
-                if kind in row:
-                    return kind, self._token_at(entries[place].start)
-        return "expression", 0
-
-    def _token_at(self, offset: int) -> int:
-        index = self.index
-        while index and self.tokens[index].start > offset:
-            index -= 1
-        return index
-
-    def span(self, token: Token) -> Span:
-        """Where a token stands; for the end of the text, just behind the last token."""
-        if token.kind == END and self.index:
-            last = self.tokens[token.index - 1].end
-            return Span(self.source, last, last)
-        return Span(self.source, token.start, token.end)
-
-    def shown(self, token: Token) -> str:
-        return "end of the text" if token.kind == END else f"`{token.text}`"
-
-    def follows_directly(self, index: int) -> bool:
-        """Whether token `index` touches the one before it."""
-        return index > 0 and self.tokens[index - 1].end == self.tokens[index].start
-
-    def same_line(self, first: int, last: int) -> bool:
-        return not any(token.first for token in self.tokens[first + 1 : last + 1])
 
 
 def explain(fault: Fault) -> tuple[Diagnostic, int]:
@@ -285,7 +217,11 @@ def _wrong_definition(fault: Fault, head: Token) -> Diagnostic | None:
             help="bind it in a `model`, `block` or `fn`, or write `const name = value`",
         )
     guess = closest(head.text, ITEM_WORDS)
-    return _misspelt(head, span, guess) if guess is not None and guess != head.text else None
+    if guess is None or guess == head.text:
+        return None
+    if is_definition(fault.tokens, head.index, guess.upper()):
+        fault.reading = guess.upper()
+    return _misspelt(head, span, guess)
 
 
 def _missing_else(fault: Fault) -> Diagnostic | None:
@@ -320,7 +256,10 @@ def _misspelt_inner_word(fault: Fault) -> Diagnostic | None:
         return None
     words = [kind.lower() for kind in fault.expected & _INNER_WORDS]
     guess = closest(token.text, words)
-    return _misspelt(token, fault.span(token), guess) if guess is not None else None
+    if guess is None:
+        return None
+    fault.reading = guess.upper()
+    return _misspelt(token, fault.span(token), guess)
 
 
 def _misspelt(token: Token, span: Span, guess: str) -> Diagnostic:

@@ -14,7 +14,8 @@ from typing import Any
 from dnnc.diagnostics import Diagnostic, DnnError, Source, Span, register_codes
 from dnnc.syntax import tree
 from dnnc.syntax.build import TreeBuilder
-from dnnc.syntax.explain import FRAMES, Fault, explain
+from dnnc.syntax.explain import explain
+from dnnc.syntax.fault import FRAMES, Fault
 from dnnc.syntax.machine import Actions, Machine, Run
 from dnnc.syntax.structure import CLOSING, MAX_NESTING, find_structure
 from dnnc.syntax.tables import load_tables
@@ -164,6 +165,8 @@ class _Parse:
         fault_at = Fault(self.source, self.tokens, index, self.machine, self.structure)
         diagnostic, resume_at = explain(fault_at)
         self.errors.append(diagnostic)
+        if fault_at.reading is not None and self.machine.feed(fault_at.reading, token):
+            return index + 1
         return self._resume(resume_at, moves=resume_at < index)
 
     def _kind(self, index: int) -> str:

@@ -79,9 +79,12 @@ def find_structure(text: str, tokens: list[Token]) -> Structure:
     return structure
 
 
-def is_definition(tokens: list[Token], index: int) -> bool:
-    """Whether a definition begins here: its word, a name, and the sign that follows."""
-    keyword = tokens[index].keyword
+def is_definition(tokens: list[Token], index: int, keyword: str | None = None) -> bool:
+    """Whether a definition begins here: its word, a name, and the sign that follows.
+
+    With `keyword` the word is read as that one, whatever it is.
+    """
+    keyword = keyword or tokens[index].keyword
     if keyword == "IMPORT":
         return tokens[index + 1].kind == "STRING"
     if keyword not in _AFTER_NAME or tokens[index + 1].kind != "NAME":

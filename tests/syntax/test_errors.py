@@ -43,7 +43,7 @@ def test_every_code_has_a_golden_case() -> None:
     ("text", "codes"),
     [
         ("model A {\n x = a +\n y = b *\n}", ["E006", "E006"]),
-        ("modle A {\n x = = \n}\nblok b {}\nfn f(x) = x", ["E005", "E005"]),
+        ("modle A {\n x = = \n}\nblok b {}\nfn f(x) = x", ["E005", "E002", "E005"]),
         ("model A {\n x = f(1\n y = 2\n z = [3\n}", ["E013", "E013"]),
         ('model A {\n x = "a\n y = 3\n z = 1 = 2\n}', ["E004", "E007"]),
         ("model A {\n x = 3\n\ntrain A on B {\n y = = 3\n}", ["E013", "E002"]),
@@ -51,7 +51,7 @@ def test_every_code_has_a_golden_case() -> None:
             "model A {\n if x = 1 {\n  y = 2\n }\n z == 3\n}\n)\nfn f = 3",
             ["E007", "E007", "E013", "E002"],
         ),
-        ("model A {\n for w inn x {\n  y = 3 3\n }\n}", ["E005"]),
+        ("model A {\n for w inn x {\n  y = 3 3\n }\n}", ["E005", "E002"]),
         ("train A on B {\n maximise x\n loss = 1 +\n epochs = 3\n}", ["E005", "E006"]),
         ("const a = 1e999\nconst b = 'x'", ["E011", "E008"]),
     ],
