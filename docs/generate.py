@@ -74,8 +74,8 @@ def library_page() -> str:
         "",
         MADE,
         "",
-        "All of this is written in the language, in `dnnc/std/`, but for the primitive functions at",
-        "the end. A setting with a default may be left out. A definition of your own file comes",
+        "All of this is written in the language, in `dnnc/std/`, but for the primitive functions",
+        "at the end. A setting with a default may be left out. A definition of your own file comes",
         "before one of the library that has the same name.",
     ]
     for source in library_sources():
@@ -112,7 +112,7 @@ def _signature(item: Defined) -> str:
 
 
 def _meaning(item: Defined) -> str:
-    """The comment right above a definition; where there is none, the formula of a short function."""
+    """The comment right above a definition; without one, the formula of a short function."""
     lines = item.span.source.text[: item.span.start].splitlines()
     comment: list[str] = []
     for line in reversed(lines):

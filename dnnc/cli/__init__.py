@@ -7,7 +7,9 @@ runs, so that `--help` and `check` start fast.
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
+import sys
 from typing import Any, NoReturn
 
 import click
@@ -61,5 +63,9 @@ def command() -> None:
 
 def main() -> NoReturn:
     """Entry point of the installed command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A sign that the terminal's encoding lacks is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     command(prog_name="dnnc")
     raise AssertionError("click exits by itself")

@@ -141,7 +141,9 @@ def _show(profiles: Iterable[Profile], ceiling: float, threads: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=sys.stdout, no_color=not colours(sys.stdout), highlight=False)
+    # Lines in a file or a pipe are as long as they need to be.
+    width = None if sys.stdout.isatty() else 160
+    console = Console(no_color=not colours(sys.stdout), highlight=False, width=width)
     for profile in profiles:
         table = Table(box=None, pad_edge=False, title_justify="left", title=profile.name)
         for heading in ("layer", "steps", "µs", "share", "MFLOP", "GFLOP/s", "of ceiling"):

@@ -17,7 +17,7 @@ from dnnc.cli._options import debug_option, file_argument, json_option, threads_
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the run is kept; runs/FILE beside the current folder unless given.",
+    help="Where the run is kept; runs/ and the name of FILE unless given.",
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was broken off.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")

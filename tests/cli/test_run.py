@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +132,24 @@ def test_an_output_needs_a_known_ending(trained: Command) -> None:
         "predict", "table.dnn", "--input", "table.csv", "--output", "y.txt", exit_code=2
     )
     assert ".npy, .npz or .csv" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+def test_an_interrupted_run_is_resumed_to_the_same_bits(command: Command) -> None:
+    arguments = ["run", "table.dnn", "-D", "epochs=400", "-q", "--folder"]
+    command(*arguments, "whole")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dnnc", *arguments, "broken"], stderr=subprocess.PIPE, text=True
+    )
+    log = Path("broken/metrics.jsonl")
+    while not (log.exists() and log.read_text().count('"epoch"') > 20):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume goes on with the run in broken" in message
+    command(*arguments, "broken", "--resume")
+    for name in ("best.safetensors", "weights.safetensors"):
+        assert Path("broken", name).read_bytes() == Path("whole", name).read_bytes()
