@@ -89,11 +89,13 @@ class _Folding:
 
     def _scaled(self, y: Value, factor: Value) -> Value | None:
         """`y * factor`, with the factor in the weights."""
-        chain = made_by(y, Add)
+        chain = made_by(y, Add, Subtract)
         if chain is not None:
             product, term = chain[1]
             scaled = self._scaled(product, factor)
-            return None if scaled is None else self._add(scaled, make(Multiply(), term, factor))
+            return (
+                None if scaled is None else make(chain[0], scaled, make(Multiply(), term, factor))
+            )
         assert y.node is not None
         op, (x, w) = y.node.op, y.node.operands
         if isinstance(op, Conv):
@@ -109,13 +111,13 @@ class _Folding:
 
     def _shifted(self, y: Value, term: Value) -> Value:
         """`y + term`, as a product and one term."""
-        chain = made_by(y, Add)
+        chain = made_by(y, Add, Subtract)
         if chain is None:
-            return self._add(y, term)
-        return self._add(chain[1][0], make(Add(), chain[1][1], term))
-
-    def _add(self, product: Value, term: Value) -> Value:
-        return make(Add(), product, term)
+            return make(Add(), y, term)
+        product, first = chain[1]
+        if isinstance(chain[0], Add):
+            return make(Add(), product, make(Add(), first, term))
+        return make(Add(), product, make(Subtract(), term, first))
 
     def _fits(self, y: Value, other: Value) -> bool:
         """Whether `other` depends on parameters only, and varies along `y`'s channels only."""
@@ -129,7 +131,7 @@ class _Folding:
         )
 
     def _is_conv(self, y: Value) -> bool:
-        while y.node is not None and isinstance(y.node.op, Add):
+        while y.node is not None and isinstance(y.node.op, Add | Subtract):
             y = y.node.operands[0]
         return y.node is not None and isinstance(y.node.op, Conv)
 

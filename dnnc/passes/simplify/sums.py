@@ -10,6 +10,7 @@ from __future__ import annotations
 from dnnc.ir.dims import Dim, dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import TensorType
+from dnnc.ops.base import Elementwise
 from dnnc.ops.creation import Size
 from dnnc.ops.elementwise import Multiply
 from dnnc.ops.reduce import ReduceMax, ReduceMin, ReduceSum
@@ -43,6 +44,9 @@ def reduce_of_reduce(op: Reduction, x: Value) -> Value | None:
     if inner is None or inner[0].keep != op.keep:
         return None
     source = inner[1][0]
+    # Next to the elementwise work that makes its operand, the inner one costs nothing.
+    if source.node is not None and isinstance(source.node.op, Elementwise):
+        return None
     kept = [a for a in range(source.type.rank) if op.keep or a not in inner[0].axes]
     axes = tuple(sorted({*inner[0].axes, *(kept[axis] for axis in op.axes)}))
     return make(type(op)(axes, op.keep), source)
@@ -59,7 +63,7 @@ def reduce_of_broadcast(op: Reduction, x: Value) -> Value | None:
     equal = [a for a in op.axes if padded[a] == 1 and x.shape[a] != 1]
     if not equal or any(x.shape[a].constant == 0 for a in equal):
         return None
-    if isinstance(op, ReduceSum) is not True:
+    if not isinstance(op, ReduceSum):
         # The maximum of no elements at all is not that of the operand.
         if any(x.shape[a].constant is None for a in equal):
             return None
