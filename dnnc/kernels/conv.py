@@ -15,17 +15,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from dnnc.ir.dims import Dim, dim, product
+from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, lowering, make_kernel
 from dnnc.kernels.code import Code
-from dnnc.kernels.conv_driver import BUDGET, ROWS, build_conv, build_gather_weights
+from dnnc.kernels.conv_driver import ROWS, build_conv, build_gather_weights
+from dnnc.kernels.conv_planes import planes_and_offsets
+from dnnc.kernels.conv_weight import conv_weight_calls
 from dnnc.kernels.epilogue import Epilogue, Region, no_epilogue
 from dnnc.kernels.strips import Strip, strip_kernel
-from dnnc.kernels.tiles import Tile, tiles
+from dnnc.kernels.tiles import tiles
 from dnnc.ops.conv import Conv, ConvInputGradient
 
-__all__ = ["conv_calls", "conv_input_calls"]
+__all__ = ["conv_calls", "conv_input_calls", "conv_weight_calls"]
 
 
 @lowering(Conv)
@@ -85,14 +87,14 @@ def _call(
         *op.pads[:2],
         int(backward),
     )
-    planes, offsets = _scratch(op, source, w, tile, strides, image)
+    planes, offsets = planes_and_offsets(op, source, w, tile, strides, image)
     scratch = (
         Scratch(planes, per_thread=True),
         Scratch(offsets, per_thread=True),
         Scratch(dim(ROWS * tile.columns * tile.bytes_each), per_thread=True),
         Scratch(dim(8 * (Strip.WORDS + Region.WORDS)), per_thread=True),
     )
-    strip = Code(strip_kernel(dtype, tile.vectors, b_table=True))
+    strip = Code(strip_kernel(dtype, tile.vectors, "b"))
     rest = epilogue.arguments if epilogue else no_epilogue()
     flat = Integer.of(int(epilogue is None or epilogue.flat))
     arguments = (
@@ -107,18 +109,3 @@ def _call(
     )
     flops = 2 * outputs.type.elements * product(w.shape[1:])
     return Call(make_kernel("conv", lambda: build_conv(tile), tile), arguments, flops)
-
-
-def _scratch(
-    op: Any, source: Value, w: Value, tile: Tile, strides: tuple[Dim, Dim], image: Value
-) -> tuple[Dim, Dim]:
-    """Bytes for the planes of a slab, and for the offsets of the taps.
-
-    A slab of one line may take more than the budget for slabs: then the planes hold just that.
-    """
-    kh, kw = w.shape[2:]
-    channels = source.shape[1] // op.groups
-    width = image.shape[3] + source.shape[3] + op.pads[1] + op.pads[3] + kw * op.dilations[1] + 2
-    line = (kh * op.dilations[0] + 1) * width * channels * strides[0] * strides[1]
-    slack = 4 * tile.columns
-    return (line + slack) * tile.bytes_each + BUDGET, channels * kh * kw * 8

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from dnnc.kernels.conv_planes import BUDGET, build_fill, build_offsets
 from dnnc.kernels.tiles import Tile
 
-__all__ = ["BUDGET", "ROWS", "build_conv", "build_gather_weights"]
+__all__ = ["ROWS", "build_conv", "build_gather_weights"]
 
-#: Bytes of the planes of a slab, which stay in the second-level cache.
-BUDGET = 256 * 1024
 #: The most rows of weights that one strip takes.
 ROWS = 112
 _OUT, _IN, _WEIGHTS, _N, _C, _H, _W, _O, _HO, _WO, _GROUPS, _KH, _KW = range(13)
@@ -28,7 +26,7 @@ def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
 
     from dnnc.kernels.intrinsics import share, slot
 
-    fill, offsets = _build_fill(tile), register_jitable(_build_offsets(tile))
+    fill, offsets = build_fill(tile), register_jitable(build_offsets(tile))
     multiply = register_jitable(_build_multiply(tile))
     size = tile.bytes_each
 
@@ -75,99 +73,6 @@ def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
         return 0
 
     return kernel
-
-
-def _build_offsets(tile: Tile) -> Callable[..., None]:
-    """`f(args, rows, wide, shift, shift_u)`: the offset of each tap, classes one after the
-    other."""
-    from dnnc.kernels.intrinsics import slot, store
-
-    put, size = store("i64"), tile.bytes_each
-
-    def offsets(args: int, rows: int, wide: int, shift: int, shift_u: int) -> None:
-        channels = slot(args, _C) // slot(args, _GROUPS)
-        kh, kw, sh, sw = slot(args, _KH), slot(args, _KW), slot(args, _SH), slot(args, _SW)
-        dh, dw, table = slot(args, _DH), slot(args, _DW), slot(args, _OFFSETS)
-        backward = slot(args, _BACKWARD)
-        count = 0
-        for r in range(sh if backward else 1):
-            for s in range(sw if backward else 1):
-                for c in range(channels):
-                    for ky in range(kh):
-                        for kx in range(kw):
-                            y, x = ky * dh // sh, kx * dw // sw
-                            a, b = ky * dh % sh, kx * dw % sw
-                            if not backward:
-                                plane = (c * sh + a) * sw + b
-                                put(table, count, ((plane * rows + y) * wide + x) * size)
-                                count += 1
-                            elif a == r and b == s:
-                                at = (c * rows + shift - y) * wide + shift_u - x
-                                put(table, count, at * size)
-                                count += 1
-
-    return offsets
-
-
-def _build_fill(tile: Tile) -> Any:
-    """`f(args, image, group, q, rows, u0, wide, shift, shift_u)`: the planes of one slab, zero
-    outside of the image."""
-    from numba.extending import register_jitable
-
-    from dnnc.kernels.intrinsics import load, slot, store, zero_bytes
-    from dnnc.kernels.moves import pad_row
-
-    size = tile.bytes_each
-    get, put, pad = load(tile.dtype, 1), store(tile.dtype, 0), pad_row(tile)
-
-    @register_jitable  # type: ignore[untyped-decorator]
-    def spread(to: int, at: int, w: int, first: int, step: int, wide: int) -> None:
-        """Every `step`th element from index `first` on, which may lie outside of the row."""
-        start = min(max((step - 1 - first) // step, 0), wide)
-        stop = min(max((w - first + step - 1) // step, start), wide)
-        zero_bytes(to, start * size)
-        if step == 2:
-            for j in range(start, stop):
-                put(to, j, get(at, first + 2 * j))
-        else:
-            for j in range(start, stop):
-                put(to, j, get(at, first + step * j))
-        zero_bytes(to + stop * size, (wide - stop) * size)
-
-    @register_jitable  # type: ignore[untyped-decorator]
-    def fill(
-        args: int,
-        image: int,
-        group: int,
-        q: int,
-        rows: int,
-        u0: int,
-        wide: int,
-        shift: int,
-        shift_u: int,
-    ) -> None:
-        groups, h, w = slot(args, _GROUPS), slot(args, _H), slot(args, _W)
-        channels = slot(args, _C) // groups
-        ph, pw, top, left = slot(args, _SH), slot(args, _SW), slot(args, _TOP), slot(args, _LEFT)
-        if slot(args, _BACKWARD):
-            ph, pw, top, left = 1, 1, shift, shift_u
-        x = slot(args, _IN) + (image * groups + group) * channels * h * w * size
-        to = slot(args, _PLANES)
-        for c in range(channels):
-            for a in range(ph):
-                for b in range(pw):
-                    for row in range(rows):
-                        y = (q + row) * ph + a - top
-                        at = x + (c * h + y) * w * size
-                        if y < 0 or y >= h:
-                            zero_bytes(to, wide * size)
-                        elif pw == 1:
-                            pad(to, at, u0 - left, w, wide)
-                        else:
-                            spread(to, at, w, u0 * pw + b - left, pw, wide)
-                        to += wide * size
-
-    return fill
 
 
 def _build_multiply(tile: Tile) -> Callable[..., None]:

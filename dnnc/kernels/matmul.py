@@ -59,7 +59,7 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
         Scratch(dim(size), per_thread=True)
         for size in (panels, _row_block(tile) * ROW, 8 * (Strip.WORDS + Region.WORDS))
     )
-    strip = Code(strip_kernel(dtype, tile.vectors, b_table=False))
+    strip = Code(strip_kernel(dtype, tile.vectors))
     kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
     rest = epilogue.arguments if epilogue else no_epilogue()
     return Call(kernel, (*values, *sizes, strip, *scratch, *rest), flops)

@@ -26,17 +26,18 @@ __all__ = ["micro_kernel"]
 
 
 @cache
-def micro_kernel(tile: Tile, b_table: bool = False) -> Any:
+def micro_kernel(tile: Tile, table: str = "") -> Any:
     """The intrinsic `f(rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add)`.
 
-    Addresses and strides are in bytes. `rows` and `columns` (at least 1, at most the tile's)
-    limit what is stored and which rows of A are read; of B, whole rows of the tile are read.
-    `depth` is at least 1. Row i of A begins at `a + i * a_row`, or at `a + table[i]` where
-    `a_table` is the address of a table and not 0; its elements are `a_step` apart. Row k of B
-    begins at `b + k * b_step`, or at `b + table[k]` where `b_table` (`b_step` is then the table's
-    address). The tile is added to C where `add` is not 0, and stored otherwise.
+    Addresses and strides are in bytes. `rows` and `columns` (at least 1, at most the tile's) limit
+    what is stored and which rows of A are read; of B, whole rows of the tile are read. `depth` is
+    at least 1. Row i of A begins at `a + i * a_row`, or at `a + a_table[i]` where `a_table` is the
+    address of a table and not 0; its elements are `a_step` apart. Row k of B begins at
+    `b + k * b_step`. With `table` "b" it is at `b + table[k]`, where `b_step` is the address of a
+    table; with "a" element k of a row of A is at `table[k]` from its first, where `a_step` is the
+    address of a table. The tile is added to C where `add` is not 0, and stored otherwise.
     """
-    name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{b_table:d}"
+    name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{table}"
 
     @intrinsic
     def multiply_tile(  # type: ignore[no-untyped-def]
@@ -45,7 +46,7 @@ def micro_kernel(tile: Tile, b_table: bool = False) -> Any:
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
             function = builder.module.globals.get(name)
             if function is None:
-                function = _TileWriter(builder.module, name, tile).write(b_table)
+                function = _TileWriter(builder.module, name, tile).write(table)
             builder.call(function, values)
             return context.get_dummy_value()
 
@@ -71,12 +72,12 @@ class _TileWriter:
         )
         self.masked_load, self.masked_store = masked(module, self.vector)
 
-    def write(self, b_table: bool) -> ir.Function:
+    def write(self, table: str) -> ir.Function:
         rows, depth, a, a_row, a_step, a_table, *others = self.function.args
         b, b_step, c, c_row, columns, add = others
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         starts = self._row_starts(builder, rows, a, a_row, a_table)
-        sums = self._loop(builder, depth, starts, a_step, b, b_step, b_table)
+        sums = self._loop(builder, depth, starts, a_step, b, b_step, table)
         add = builder.icmp_signed("!=", add, I64(0))
         part = self.function.append_basic_block("part")
         full = self.function.append_basic_block("full")
@@ -114,7 +115,7 @@ class _TileWriter:
         a_step: ir.Value,
         b: ir.Value,
         b_step: ir.Value,
-        b_table: bool,
+        table: str,
     ) -> list[list[ir.Value]]:
         entry = builder.block
         base = builder.inttoptr(b, BYTES)
@@ -125,13 +126,17 @@ class _TileWriter:
         k, offset, row = builder.phi(I64), builder.phi(I64), builder.phi(BYTES)
         sums = [[builder.phi(self.vector) for _ in range(self.tile.vectors)] for _ in starts]
         start = row
-        if b_table:
+        along = offset
+        if table == "b":
             offsets = builder.inttoptr(b_step, I64.as_pointer())
             start = builder.gep(base, [builder.load(builder.gep(offsets, [k]))])
+        elif table == "a":
+            offsets = builder.inttoptr(a_step, I64.as_pointer())
+            along = builder.load(builder.gep(offsets, [k]))
         vectors = [self._load(builder, start, j, self.vector) for j in range(self.tile.vectors)]
         totals = []
         for i, first in enumerate(starts):
-            number = self._load(builder, builder.gep(first, [offset]), 0, self.element)
+            number = self._load(builder, builder.gep(first, [along]), 0, self.element)
             wide = splat(builder, number, self.tile.lanes)
             totals.append(
                 [
@@ -142,8 +147,8 @@ class _TileWriter:
         following = builder.add(k, I64(1))
         for phi, first, then in [
             (k, I64(0), following),
-            (offset, I64(0), builder.add(offset, a_step)),
-            (row, base, row if b_table else builder.gep(row, [b_step])),
+            (offset, I64(0), offset if table == "a" else builder.add(offset, a_step)),
+            (row, base, row if table == "b" else builder.gep(row, [b_step])),
             *(
                 (s, self.zero, t)
                 for a, c in zip(sums, totals, strict=True)

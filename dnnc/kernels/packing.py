@@ -46,13 +46,17 @@ def build_transpose(bytes_each: int) -> Callable[..., None]:
     def transpose(
         target: int, target_row: int, source: int, source_row: int, rows: int, columns: int
     ) -> None:
-        whole_rows, whole_columns = rows // side * side, columns // side * side
-        for j in range(0, whole_columns, side):
-            for i in range(0, whole_rows, side):
+        if rows < side or columns < side:
+            for j in range(columns):
+                for i in range(rows):
+                    put(target + j * target_row, i, get(source + i * source_row, j))
+            return
+        for first_column in range(0, columns, side):
+            # The last blocks overlap the ones before: that moves some elements twice.
+            j = min(first_column, columns - side)
+            for first_row in range(0, rows, side):
+                i = min(first_row, rows - side)
                 place = target + j * target_row + i * bytes_each
                 turn(place, target_row, source + i * source_row + j * bytes_each, source_row)
-        for i in range(rows):
-            for j in range(whole_columns if i < whole_rows else 0, columns):
-                put(target + j * target_row, i, get(source + i * source_row, j))
 
     return transpose

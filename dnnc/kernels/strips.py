@@ -37,22 +37,22 @@ class Strip(IntEnum):
     WORDS = 12
 
 
-def strip_kernel(dtype: str, vectors: int, b_table: bool) -> Kernel:
+def strip_kernel(dtype: str, vectors: int, table: str = "") -> Kernel:
     """The kernel of strips for one element type, width of tile and way to address B."""
     shapes = tiles(dtype, vectors)
 
     def build() -> Callable[[int, int, int], int]:
-        return _build_strip(dtype, vectors, b_table)
+        return _build_strip(dtype, vectors, table)
 
-    return make_kernel("strip", build, shapes, b_table)
+    return make_kernel("strip", build, shapes, table)
 
 
-def _build_strip(dtype: str, vectors: int, b_table: bool) -> Callable[[int, int, int], int]:
+def _build_strip(dtype: str, vectors: int, table: str) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.microkernel import micro_kernel
 
     shapes = tiles(dtype, vectors)
-    big, middle, small = (micro_kernel(tile, b_table) for tile in shapes)
+    big, middle, small = (micro_kernel(tile, table) for tile in shapes)
     counts = tuple(tile.rows for tile in shapes)
     first = first_tiles(counts)
     limit = len(first) - 1
@@ -62,13 +62,13 @@ def _build_strip(dtype: str, vectors: int, b_table: bool) -> Callable[[int, int,
         a, a_row, a_step = slot(words, 2), slot(words, 3), slot(words, 4)
         b, b_step = slot(words, 5), slot(words, 6)
         c, c_row, columns, add = slot(words, 7), slot(words, 8), slot(words, 9), slot(words, 10)
-        table = slot(words, 11)
+        starts = slot(words, 11)
         i = 0
         while i < rows:
             which = first[min(rows - i, limit)]
             some = min(counts[which], rows - i)
-            at = a if table else a + i * a_row
-            offsets = table + 8 * i if table else 0
+            at = a if starts else a + i * a_row
+            offsets = starts + 8 * i if starts else 0
             to = c + i * c_row
             if which == 0:
                 big(some, depth, at, a_row, a_step, offsets, b, b_step, to, c_row, columns, add)

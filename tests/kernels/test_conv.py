@@ -10,7 +10,7 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
-from dnnc.ops.conv import Conv, conv, conv_input_gradient
+from dnnc.ops.conv import Conv, conv, conv_input_gradient, conv_weight_gradient
 
 assert dnnc.kernels.conv
 
@@ -88,3 +88,24 @@ def test_sizes_known_when_running(run_node):
         sizes = {"n": n, "h": h, "w": width}
         got = run_node(node, lower(node), arrays, sizes, threads=2)[0]
         np.testing.assert_allclose(got, known.evaluate(*arrays)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_by_weight(run_node, case):
+    for dtype in ("f4", "f8"):
+        x, w = draw(case[0], dtype), draw(case[1], dtype)
+        y = conv(value_of(x), value_of(w), *case[2:])
+        dy = draw(y.type.concrete({}), dtype)
+        node = conv_weight_gradient(value_of(x), value_of(dy), w.shape, *case[2:]).node
+        check(run_node, node, x, dy)
+
+
+def test_by_weight_of_many_outputs(run_node):
+    x, dy = draw((9, 5, 10, 10), "f4"), draw((9, 70, 10, 10), "f4")
+    movement = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
+    check(
+        run_node,
+        conv_weight_gradient(value_of(x), value_of(dy), (70, 5, 3, 3), *movement).node,
+        x,
+        dy,
+    )
