@@ -25,6 +25,7 @@ from dnnc.ir.graph import Node, Value
 from dnnc.ops.base import Operator
 
 __all__ = [
+    "ANCHORED",
     "LOWERINGS",
     "Argument",
     "Buffer",
@@ -32,6 +33,7 @@ __all__ = [
     "Integer",
     "Kernel",
     "Scratch",
+    "anchored",
     "lower",
     "lowering",
     "make_kernel",
@@ -137,3 +139,24 @@ def lowering(*operators: type[Operator]) -> Callable[[Lowering], Lowering]:
 def lower(node: Node) -> list[Call]:
     """The calls of one node; KeyError where its operator has no lowering."""
     return LOWERINGS[type(node.op)](node)
+
+
+#: How a fused node is lowered whose body is built around one operator: (fused node, that node).
+ANCHORED: dict[type[Operator], Callable[[Node, Node], list[Call]]] = {}
+
+
+def anchored(
+    *operators: type[Operator],
+) -> Callable[[Callable[[Node, Node], list[Call]]], Callable[[Node, Node], list[Call]]]:
+    """Function decorator: register how fused nodes around these operators become calls."""
+
+    def register(
+        function: Callable[[Node, Node], list[Call]],
+    ) -> Callable[[Node, Node], list[Call]]:
+        for cls in operators:
+            if cls in ANCHORED:
+                raise TypeError(f"operator {cls.name} has two lowerings as an anchor")
+            ANCHORED[cls] = function
+        return function
+
+    return register

@@ -17,10 +17,15 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import register_jitable
 
 __all__ = [
     "NUMBA_TYPES",
+    "atomic_add",
+    "atomic_load",
+    "atomic_store",
+    "atomic_swap",
     "call_kernel",
     "copy_bytes",
     "load",
@@ -31,6 +36,9 @@ __all__ = [
     "store",
     "zero_bytes",
 ]
+
+#: Typed for callers: kernels call an intrinsic without its first parameter.
+intrinsic: Any = _intrinsic
 
 #: Numba's type of each element type. Bool is held as Numba's boolean, one byte in memory.
 NUMBA_TYPES: dict[str, Any] = {
@@ -217,3 +225,47 @@ def call_kernel(typing_context, address, args, tid, threads):  # type: ignore[no
 def _declare(module: ir.Module, name: str, kind: ir.FunctionType) -> ir.Function:
     found = module.globals.get(name)
     return found if found is not None else ir.Function(module, kind, name)
+
+
+@intrinsic
+def atomic_load(typing_context, address):  # type: ignore[no-untyped-def]
+    """`atomic_load(address)`: an int64; what its writer stored before is visible afterwards."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.load_atomic(builder.inttoptr(values[0], _I64.as_pointer()), "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def atomic_store(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """`atomic_store(address, value)`: publish an int64 and everything stored before it."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        builder.store_atomic(values[1], pointer, "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def atomic_add(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """`atomic_add(address, value)`: add to an int64; the value before."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        return builder.atomic_rmw("add", pointer, values[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def atomic_swap(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """`atomic_swap(address, value)`: replace an int64; the value before."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        return builder.atomic_rmw("xchg", pointer, values[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate

@@ -1,0 +1,17 @@
+"""Imports every module that registers lowerings."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+__all__ = ["load_lowerings"]
+
+_MODULES = ("fused", "matmul", "conv", "conv_weight", "pool", "shape_ops", "gather")
+
+
+@cache
+def load_lowerings() -> None:
+    """Make `dnnc.kernels.abi.lower` know every operator."""
+    for module in _MODULES:
+        importlib.import_module(f"dnnc.kernels.{module}")

@@ -1,0 +1,314 @@
+"""A plan for given sizes: instructions, the contents of slots, offsets in the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from dnnc.ir.dims import Dim
+from dnnc.kernels.abi import Buffer, Integer
+from dnnc.kernels.driver import BARRIER, CALL, END, LOOP, SERIAL
+from dnnc.program.locations import Both, CallItem, Item, Location, LoopItem, Moving, Place, Storage
+from dnnc.program.memory import Interval, Layout, arrange, round_up
+from dnnc.program.plan import Plan
+
+__all__ = ["ARENA", "FIXED", "Binding", "Step", "bind"]
+
+#: Roots that slots are relative to; those of inputs and outputs follow in order of the storages.
+FIXED, ARENA = 0, 1
+
+#: A call that takes less time than a barrier or two is done by one thread. Seconds.
+_SERIAL_SECONDS = 1.5e-6
+_BYTES_PER_SECOND, _FLOPS_PER_SECOND = 2e10, 5e10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One item of the outermost level: instructions `start` to `stop` of the table."""
+
+    item: Item
+    start: int
+    stop: int
+    flops: int
+    bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """A program for given sizes.
+
+    Slot k begins as `roots[which[k]] + offsets[k] + tid * strides[k]`. `roots_of` tells the root of
+    a storage. `seconds` is a rough estimate of the time on one thread.
+    """
+
+    sizes: dict[str, int]
+    table: np.ndarray
+    patches: np.ndarray
+    which: np.ndarray
+    offsets: np.ndarray
+    strides: np.ndarray
+    steps: list[Step]
+    arena_bytes: int
+    layout: Layout
+    places: dict[int, tuple[int, int]]
+    keep: list[np.ndarray]
+    roots: int
+    seconds: float
+    output_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def address(self, location: Location, roots: Sequence[int]) -> int:
+        """The address of a value of the outermost level."""
+        if isinstance(location, Both):
+            return self.address(_chosen(location, self.sizes), roots)
+        assert isinstance(location, Place)
+        root, offset = self.places[id(location.storage)]
+        return roots[root] + offset + location.offset.evaluate(self.sizes)
+
+
+def bind(plan: Plan, addresses: Mapping[str, int], sizes: dict[str, int], threads: int) -> Binding:
+    """The program of a plan for given sizes; `addresses` of kernels by key."""
+    return _Binder(plan, addresses, sizes, threads).bind()
+
+
+def _chosen(location: Both, sizes: Mapping[str, int]) -> Location:
+    rounds = location.rounds.evaluate(sizes)
+    if rounds <= 0:
+        return location.none
+    return location.odd if rounds % 2 else location.even
+
+
+Span: TypeAlias = tuple[int, int, int]  # root, first byte, byte after the last
+
+
+@dataclass(slots=True)
+class _Touched:
+    """Memory read and written since the last barrier."""
+
+    reads: list[Span] = field(default_factory=list)
+    writes: list[Span] = field(default_factory=list)
+
+    def conflicts(self, reads: list[Span], writes: list[Span]) -> bool:
+        return (
+            _overlap(self.writes, reads)
+            or _overlap(self.writes, writes)
+            or _overlap(self.reads, writes)
+        )
+
+    def add(self, reads: list[Span], writes: list[Span]) -> None:
+        self.reads += reads
+        self.writes += writes
+
+
+def _overlap(one: list[Span], other: list[Span]) -> bool:
+    return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in one for b in other)
+
+
+class _Binder:
+    def __init__(
+        self, plan: Plan, addresses: Mapping[str, int], sizes: dict[str, int], threads: int
+    ) -> None:
+        self.plan, self.addresses, self.sizes, self.threads = plan, addresses, sizes, threads
+        self.table: list[int] = []
+        #: Patches of each loop, and where its instruction stands.
+        self.patches: dict[int, list[tuple[int, int, int, int, int]]] = {}
+        self.loops: dict[int, int] = {}
+        self.slots: list[tuple[int, int, int]] = []
+        self.hidden: dict[tuple[int, int, int], int] = {}
+        self.keep: list[np.ndarray] = []
+        self.places: dict[int, tuple[int, int]] = {}
+        self.spread: dict[int, int] = {}
+        self.roots = 2
+        self.seconds = 0.0
+        self.rounds = 1
+        self.by_team, self.by_one = _Touched(), _Touched()
+        self.forced = True
+
+    def bind(self) -> Binding:
+        layout = self.arrange()
+        for storage in self.plan.storages:
+            self.place(storage)
+        steps = []
+        for item in self.plan.items:
+            start = len(self.table)
+            flops, size = self.emit(item)
+            steps.append(Step(item, start, len(self.table), flops, size))
+        patches = self.flat_patches()
+        which, offsets, strides = np.array(self.slots or [(0, 0, 0)], np.int64).T.copy()
+        binding = Binding(
+            self.sizes,
+            np.array(self.table or [0], np.int64),
+            patches,
+            which,
+            offsets,
+            strides,
+            steps,
+            layout.peak,
+            layout,
+            self.places,
+            self.keep,
+            self.roots,
+            self.seconds,
+        )
+        for output in self.plan.graph.outputs:
+            if output.updates is None:
+                binding.output_shapes[output.name] = output.value.type.concrete(self.sizes)
+        return binding
+
+    # Memory.
+
+    def size(self, size: Dim) -> int:
+        return max(0, size.evaluate(self.sizes))
+
+    def arrange(self) -> Layout:
+        inside = [storage for storage in self.plan.storages if storage.kind == "arena"]
+        intervals = []
+        for storage in inside:
+            size = self.size(storage.bytes)
+            if storage.per_thread:
+                self.spread[id(storage)] = round_up(size)
+                size = round_up(size) * self.threads
+            intervals.append(Interval(size, storage.first, storage.last))
+        layout = arrange(intervals)
+        for storage, offset in zip(inside, layout.offsets, strict=True):
+            self.places[id(storage)] = (ARENA, offset)
+        return layout
+
+    def place(self, storage: Storage) -> None:
+        if storage.kind in ("input", "output"):
+            self.places[id(storage)] = (self.roots, 0)
+            self.roots += 1
+        elif storage.kind in ("constant", "size"):
+            array = storage.array
+            if array is None:
+                assert storage.size is not None
+                op = storage.size
+                array = np.array([op.dim.evaluate(self.sizes)], op.dtype.numpy)
+            self.keep.append(array)
+            self.places[id(storage)] = (FIXED, array.ctypes.data)
+
+    # Slots.
+
+    def slot(self, which: int, offset: int, stride: int = 0) -> int:
+        self.slots.append((which, offset, stride))
+        return len(self.slots) - 1
+
+    def fixed(self, place: Place) -> tuple[int, int, int]:
+        root, offset = self.places[id(place.storage)]
+        stride = self.spread.get(id(place.storage), 0)
+        return root, offset + place.offset.evaluate(self.sizes), stride
+
+    def fill(self, slot: int, location: Location) -> None:
+        """Make a slot hold an address, by its first contents or by a patch of a loop."""
+        if isinstance(location, Both):
+            self.fill(slot, _chosen(location, self.sizes))
+        elif isinstance(location, Place):
+            self.slots[slot] = self.fixed(location)
+        else:
+            first, even, odd = (
+                self.hide(part) for part in (location.first, location.even, location.odd)
+            )
+            stride = location.stride.evaluate(self.sizes)
+            self.patches[id(location.loop)].append((slot, first, even, odd, stride))
+
+    def hide(self, location: Location) -> int:
+        """A slot of no call that holds an address for patches to begin from."""
+        if isinstance(location, Both):
+            return self.hide(_chosen(location, self.sizes))
+        if isinstance(location, Moving):
+            slot = self.slot(FIXED, 0)
+            self.fill(slot, location)
+            return slot
+        fixed = self.fixed(location)
+        if fixed not in self.hidden:
+            self.hidden[fixed] = self.slot(*fixed)
+        return self.hidden[fixed]
+
+    def flat_patches(self) -> np.ndarray:
+        flat: list[tuple[int, int, int, int, int]] = []
+        for loop, patches in self.patches.items():
+            start = self.loops[loop]
+            self.table[start + 4 : start + 6] = [len(flat), len(patches)]
+            flat += patches
+        return np.array(flat or [(0, 0, 0, 0, 0)], np.int64)
+
+    # Instructions.
+
+    def emit(self, item: Item) -> tuple[int, int]:
+        """Append an item to the table; its flops and the bytes that it moves."""
+        return self.emit_loop(item) if isinstance(item, LoopItem) else self.emit_call(item)
+
+    def emit_call(self, item: CallItem) -> tuple[int, int]:
+        if item.only_if_empty is not None and item.only_if_empty.evaluate(self.sizes) > 0:
+            return 0, 0
+        base = len(self.slots)
+        self.slots.extend([(FIXED, 0, 0)] * len(item.call.arguments))
+        moved = 0
+        for k, argument in enumerate(item.call.arguments):
+            if isinstance(argument, Integer):
+                self.slots[base + k] = (FIXED, argument.size.evaluate(self.sizes), 0)
+                continue
+            self.fill(base + k, item.locations[k])
+            if isinstance(argument, Buffer):
+                moved += self.size(argument.value.type.elements) * argument.value.type.dtype.size
+        flops = self.size(item.call.flops)
+        seconds = moved / _BYTES_PER_SECOND + flops / _FLOPS_PER_SECOND
+        self.seconds += seconds * self.rounds
+        flags = self.flags(item, seconds)
+        address = self.addresses[item.call.kernel.key]
+        self.table += [CALL, address, base, flags]
+        return flops, moved
+
+    def flags(self, item: CallItem, seconds: float) -> int:
+        """Whether one thread does the call, and whether the team meets before it."""
+        serial = seconds < _SERIAL_SECONDS
+        reads, writes = self.touched(item)
+        if self.forced or self.by_team.conflicts(reads, writes):
+            meet = True
+        else:
+            meet = not serial and self.by_one.conflicts(reads, writes)
+        if meet:
+            self.by_team, self.by_one, self.forced = _Touched(), _Touched(), False
+        (self.by_one if serial else self.by_team).add(reads, writes)
+        return (SERIAL if serial else 0) | (BARRIER if meet else 0)
+
+    def touched(self, item: CallItem) -> tuple[list[Span], list[Span]]:
+        """Memory that a call reads and writes."""
+        reads: list[Span] = []
+        writes: list[Span] = []
+        for k, location in item.locations.items():
+            argument = item.call.arguments[k]
+            written = not isinstance(argument, Buffer) or argument.written
+            (writes if written else reads).extend(self.spans(location))
+        return reads, writes
+
+    def spans(self, location: Location) -> list[Span]:
+        if isinstance(location, Moving):
+            parts = (location.first, location.even, location.odd)
+            return [span for part in parts for span in self.spans(part)]
+        if isinstance(location, Both):
+            return self.spans(_chosen(location, self.sizes))
+        root, offset = self.places[id(location.storage)]
+        size = self.spread.get(id(location.storage), 0) * self.threads
+        return [(root, offset, offset + (size or self.size(location.storage.bytes)))]
+
+    def emit_loop(self, loop: LoopItem) -> tuple[int, int]:
+        rounds = max(0, loop.rounds.evaluate(self.sizes))
+        start = len(self.table)
+        counter = self.slot(FIXED, 0)
+        self.patches[id(loop)] = []
+        self.table += [LOOP, rounds, 0, counter, 0, 0]
+        self.loops[id(loop)] = start
+        self.rounds *= max(rounds, 1)
+        self.forced = True
+        flops = moved = 0
+        for item in loop.items:
+            more_flops, more_bytes = self.emit(item)
+            flops, moved = flops + more_flops, moved + more_bytes
+        self.rounds //= max(rounds, 1)
+        self.forced = True
+        self.table += [END, start]
+        self.table[start + 2] = len(self.table)
+        return flops * rounds, moved * rounds

@@ -1,0 +1,244 @@
+"""An optimized graph as something to call: NumPy arrays in, NumPy arrays out."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnnc.ir.graph import Graph, Node, Value
+from dnnc.kernels.compile import load_kernels
+from dnnc.kernels.driver import Header
+from dnnc.kernels.load import load_lowerings
+from dnnc.program.binding import ARENA, Binding, Step, bind
+from dnnc.program.feeds import Feed, Feeds
+from dnnc.program.locations import CallItem, LoopItem, leaves
+from dnnc.program.memory import round_up
+from dnnc.program.plan import Plan, make_plan
+from dnnc.program.team import Team, aligned, default_threads, team
+
+__all__ = ["Executable", "ProfileEntry"]
+
+#: Programs that take less than this on one thread do not wake the team. Seconds.
+_ALONE_SECONDS = 8e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProfileEntry:
+    """One step of a program: its kernels, the node it computes, and what it costs.
+
+    `seconds` is the shortest of several runs; `flops` and `bytes` are counts for the whole step.
+    """
+
+    kernels: tuple[str, ...]
+    node: Node | None
+    seconds: float
+    flops: int
+    bytes: int
+
+
+class Executable:
+    """A compiled graph.
+
+    `executable(inputs)` takes an array for each input and returns those outputs that are no
+    updates, as fresh arrays. Updated inputs are written in place: they must be arrays of the exact
+    type, contiguous and writable. Sizes are taken from the shapes; the layout of memory is kept for
+    each combination of sizes. Any number of threads gives the same bits.
+    """
+
+    def __init__(self, graph: Graph, threads: int | None = None) -> None:
+        load_lowerings()
+        self.graph = graph
+        self.threads = threads or default_threads()
+        self.plan: Plan = make_plan(graph)
+        kernels = [item.call.kernel for item in leaves(self.plan.items)]
+        loaded = load_kernels(kernels)
+        self._addresses = {
+            kernel.key: address for kernel, address in zip(kernels, loaded, strict=True)
+        }
+        self._team: Team = team(self.threads)
+        self._feeds = Feeds(graph)
+        self._outputs = [o for o in graph.outputs if o.updates is None]
+        self._returned = [s.name for s in self.plan.storages if s.kind == "output"]
+        self._programs: dict[tuple[int, ...], _Program] = {}
+        self._arena = aligned(0)
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the program; ValueError where the inputs do not fit the graph."""
+        with self._lock:
+            feed = self._feeds.take(inputs)
+            program, outputs = self._prepare(feed)
+            program.run()
+            self._feeds.release()
+            return {output.name: outputs[output.name] for output in self._outputs}
+
+    def profile(self, inputs: Mapping[str, np.ndarray], repetitions: int = 5) -> list[ProfileEntry]:
+        """Time of each step. The arrays of the caller stay as they are."""
+        with self._lock:
+            feed = self._feeds.take(self._copied(inputs))
+            program, outputs = self._prepare(feed)
+            steps = program.binding.steps
+            best = [float("inf")] * len(steps)
+            for _ in range(max(1, repetitions)):
+                for k, step in enumerate(steps):
+                    start = time.perf_counter()
+                    program.run(step)
+                    best[k] = min(best[k], time.perf_counter() - start)
+            self._feeds.forget()
+            del outputs
+        return [
+            ProfileEntry(_names(step), step.item.node, seconds, step.flops, step.bytes)
+            for step, seconds in zip(steps, best, strict=True)
+            if step.stop > step.start
+        ]
+
+    def first_nonfinite(self, inputs: Mapping[str, np.ndarray]) -> tuple[Node, str] | None:
+        """The first node whose result holds NaN or infinity though its operands do not.
+
+        With the name that the text or the graph has for that result. The arrays of the caller stay
+        as they are.
+        """
+        with self._lock:
+            feed = self._feeds.take(self._copied(inputs))
+            program, outputs = self._prepare(feed)
+            try:
+                return self._watch(program)
+            finally:
+                self._feeds.forget()
+                del outputs
+
+    def describe(self, inputs: Mapping[str, np.ndarray]) -> str:
+        """The memory plan for the sizes of these inputs, as text."""
+        with self._lock:
+            binding = self._prepare(self._feeds.take(inputs))[0].binding
+            self._feeds.release()
+        layout = binding.layout
+        lines = [
+            f"steps {len(binding.steps)}, kernels {len(self._addresses)}, "
+            f"slots {len(binding.which)}",
+            f"arena {layout.peak} bytes; without sharing {layout.naive}",
+        ]
+        for storage in self.plan.storages:
+            if storage.kind == "arena":
+                offset = binding.places[id(storage)][1]
+                size = max(0, storage.bytes.evaluate(binding.sizes))
+                lines.append(f"  {offset:>10} +{size:<10} live {storage.first}..{storage.last}")
+        return "\n".join(lines)
+
+    def _copied(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        updated = {output.updates for output in self.graph.outputs}
+        return {k: np.array(v) if k in updated else v for k, v in inputs.items()}
+
+    def _prepare(self, feed: Feed) -> tuple[_Program, dict[str, np.ndarray]]:
+        """The program for the sizes of a feed, with addresses of all arrays set."""
+        program = self._programs.get(feed.key)
+        if program is None:
+            binding = bind(self.plan, self._addresses, feed.sizes, self.threads)
+            program = self._programs[feed.key] = _Program(binding, self._team)
+        binding = program.binding
+        if len(self._arena) < binding.arena_bytes:
+            self._arena = aligned(binding.arena_bytes)
+        outputs = {
+            output.name: np.empty(binding.output_shapes[output.name], output.value.type.dtype.numpy)
+            for output in self._outputs
+        }
+        roots = program.roots
+        roots[ARENA] = self._arena.ctypes.data
+        count = len(feed.addresses)
+        roots[2 : 2 + count] = feed.addresses
+        for k, name in enumerate(self._returned):
+            roots[2 + count + k] = outputs[name].ctypes.data
+        return program, outputs
+
+    def _watch(self, program: _Program) -> tuple[Node, str] | None:
+        known = {id(value): name for name, value in self._names()}
+        bad: set[int] = set()
+        for item in self.graph.inputs:
+            if not self._finite(program, item.value):
+                bad.add(id(item.value))
+        for step in program.binding.steps:
+            program.run(step)
+            node = step.item.node
+            if node is None:
+                continue
+            for result in node.results:
+                if self._finite(program, result):
+                    continue
+                if not any(id(operand) in bad for operand in node.operands):
+                    return node, known.get(id(result)) or result.hint or node.op.name
+                bad.add(id(result))
+        return None
+
+    def _names(self) -> list[tuple[str, Value]]:
+        return [(output.name, output.value) for output in self.graph.outputs]
+
+    def _finite(self, program: _Program, value: Value) -> bool:
+        if not value.type.dtype.is_float:
+            return True
+        try:
+            location = self.plan.locate(value)
+        except KeyError:
+            return True
+        address = program.binding.address(location, program.roots.tolist())
+        count = max(0, value.type.elements.evaluate(program.binding.sizes))
+        return bool(np.isfinite(_view(address, count, value.type.dtype.numpy)).all())
+
+
+class _Program:
+    """A binding with the memory that the driver reads: header, roots, and slots for each thread."""
+
+    def __init__(self, binding: Binding, team: Team) -> None:
+        self.binding, self.team = binding, team
+        self.roots = np.zeros(binding.roots, np.int64)
+        stride = round_up(8 * len(binding.which))
+        self.slots = aligned(stride * team.threads)
+        self.header = aligned(8 * Header.WORDS).view(np.int64)
+        self.alone = binding.seconds < _ALONE_SECONDS
+        self._address = self.header.ctypes.data
+        for word, value in (
+            (Header.TABLE, binding.table.ctypes.data),
+            (Header.START, 0),
+            (Header.STOP, self._end()),
+            (Header.SLOTS, self.slots.ctypes.data),
+            (Header.SLOTS_STRIDE, stride),
+            (Header.COUNT, len(binding.which)),
+            (Header.ROOTS, self.roots.ctypes.data),
+            (Header.WHICH, binding.which.ctypes.data),
+            (Header.OFFSETS, binding.offsets.ctypes.data),
+            (Header.STRIDES, binding.strides.ctypes.data),
+            (Header.PATCHES, binding.patches.ctypes.data),
+            (Header.BARRIER, team.barrier),
+        ):
+            self.header[word] = value
+
+    def _end(self) -> int:
+        return self.binding.steps[-1].stop if self.binding.steps else 0
+
+    def run(self, step: Step | None = None) -> None:
+        """Run all steps, or one."""
+        if step is not None:
+            self.header[Header.START], self.header[Header.STOP] = step.start, step.stop
+        try:
+            if self.alone:
+                self.team.run_alone(self._address)
+            else:
+                self.team.run(self._address)
+        finally:
+            if step is not None:
+                self.header[Header.START], self.header[Header.STOP] = 0, self._end()
+
+
+def _names(step: Step) -> tuple[str, ...]:
+    items = leaves(step.item.items) if isinstance(step.item, LoopItem) else [step.item]
+    return tuple(item.call.kernel.name for item in items if isinstance(item, CallItem))
+
+
+def _view(address: int, count: int, dtype: np.dtype[np.generic]) -> np.ndarray:
+    """Elements in memory that a program owns or holds."""
+    buffer = (ctypes.c_byte * (count * dtype.itemsize)).from_address(address)
+    return np.ndarray((count,), dtype, memoryview(buffer))

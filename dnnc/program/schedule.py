@@ -1,0 +1,141 @@
+"""The order of nodes: as the outputs ask for them, with memory freed early and updates late.
+
+The order starts from a depth-first walk of the outputs. A node that frees at least as much memory
+as it takes runs as soon as its operands are there, so that gradients of weights do not wait, with
+all that they hold, for the end of the program. A node that makes the next value of an updated input
+waits for every reader of the old value, which lets it overwrite that value in place.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from dnnc.ir.dims import Dim
+from dnnc.ir.graph import Graph, Node, Value
+from dnnc.kernels.abi import Call, lower
+from dnnc.ops.control import Scan
+from dnnc.ops.creation import Constant, Size
+from dnnc.program.aliases import alias_of, bytes_of
+
+__all__ = ["Lowered", "scheduled"]
+
+Lowered: TypeAlias = dict[Node, list[Call]]
+
+#: What an unknown size is taken for where memory is weighed.
+_TYPICAL_SIZE = 64
+
+
+def scheduled(graph: Graph) -> tuple[list[Node], Lowered]:
+    """The nodes of a graph in the order of execution, and the calls of each."""
+    nodes = graph.nodes
+    return _Scheduler(graph, nodes).order(), {
+        node: lower(node) for node in nodes if _is_lowered(node)
+    }
+
+
+def _is_lowered(node: Node) -> bool:
+    if isinstance(node.op, Scan | Constant | Size):
+        return False
+    return alias_of(node.results[0]) is None
+
+
+def _root(value: Value) -> Value:
+    while (alias := alias_of(value)) is not None:
+        value = alias.value
+    return value
+
+
+class _Scheduler:
+    def __init__(self, graph: Graph, nodes: Sequence[Node]) -> None:
+        self.graph, self.nodes = graph, nodes
+        self.rank = {node: k for k, node in enumerate(nodes)}
+        self.bytes: dict[Value, int] = {}
+        #: How many nodes still have to read a root.
+        self.left: dict[Value, int] = defaultdict(int)
+        self.roots = {node: {_root(value) for value in node.operands} for node in nodes}
+        for roots in self.roots.values():
+            for root in roots:
+                self.left[root] += 1
+        self.kept = {_root(output.value) for output in graph.outputs}
+        self.in_place: dict[Node, Value] = {}
+
+    def order(self) -> list[Node]:
+        before = self.constraints()
+        after: dict[Node, list[Node]] = defaultdict(list)
+        for node, needed in before.items():
+            for other in needed:
+                after[other].append(node)
+        missing = {node: len(before[node]) for node in self.nodes}
+        ready = [self.rank[node] for node in self.nodes if not missing[node]]
+        heapq.heapify(ready)
+        order: list[Node] = []
+        while ready:
+            node = self.choose(ready)
+            order.append(node)
+            for root in self.roots[node]:
+                self.left[root] -= 1
+            for other in after[node]:
+                missing[other] -= 1
+                if not missing[other]:
+                    heapq.heappush(ready, self.rank[other])
+        assert len(order) == len(self.nodes)
+        return order
+
+    def choose(self, ready: list[int]) -> Node:
+        """The first ready node that does not raise memory, else the first of all."""
+        if len(ready) <= 64:
+            for rank in sorted(ready):
+                if self.growth(self.nodes[rank]) <= 0:
+                    ready.remove(rank)
+                    heapq.heapify(ready)
+                    return self.nodes[rank]
+        return self.nodes[heapq.heappop(ready)]
+
+    def growth(self, node: Node) -> int:
+        """Bytes that a node takes less the bytes that it frees."""
+        if alias_of(node.results[0]) is not None or isinstance(node.op, Constant | Size):
+            return 0
+        taken = sum(self.size(r) for r in node.results if self.in_place.get(node) is None)
+        freed = sum(
+            self.size(root)
+            for root in self.roots[node]
+            if self.left[root] == 1 and root.node is not None and root not in self.kept
+        )
+        return taken - freed
+
+    def size(self, value: Value) -> int:
+        if value not in self.bytes:
+            size: Dim = bytes_of(value)
+            self.bytes[value] = size.evaluate(dict.fromkeys(size.symbols, _TYPICAL_SIZE))
+        return self.bytes[value]
+
+    def constraints(self) -> dict[Node, set[Node]]:
+        """For each node the nodes that come before it."""
+        before: dict[Node, set[Node]] = {
+            node: {value.node for value in node.operands if value.node is not None}
+            for node in self.nodes
+        }
+        for output in self.graph.outputs:
+            maker = _root(output.value).node
+            if output.updates is None or maker is None:
+                continue
+            old = self.graph.input(output.updates).value
+            readers = [n for n in self.nodes if old in self.roots[n] and n is not maker]
+            if not any(self.depends(reader, maker, before) for reader in readers):
+                before[maker].update(readers)
+                self.in_place[maker] = old
+        return before
+
+    def depends(self, node: Node, on: Node, before: dict[Node, set[Node]]) -> bool:
+        stack, seen = [node], {node}
+        while stack:
+            current = stack.pop()
+            if current is on:
+                return True
+            for other in before[current] - seen:
+                seen.add(other)
+                stack.append(other)
+        return False

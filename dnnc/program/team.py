@@ -1,0 +1,156 @@
+"""Threads that run programs: launched once, meeting at spin barriers, asleep while there is no
+work.
+
+A worker takes work from shared memory while it comes quickly and blocks on a lock after a short
+while without. All of that is compiled code called through ctypes, which gives up Python's global
+lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from dnnc.kernels.compile import load_kernels
+from dnnc.kernels.driver import TeamState, driver_kernel, post_kernel, worker_kernel
+from dnnc.program.memory import ALIGNMENT
+
+__all__ = ["Team", "aligned", "default_threads", "team"]
+
+#: Rounds that a worker spins for more work: some 50 microseconds.
+_IDLE_SPINS = 2000
+#: The result of the driver on thread 0, which it sets to zero when it is done.
+_PENDING = 2
+
+NativeFunction = ctypes.CFUNCTYPE(ctypes.c_int32, *(ctypes.c_int64,) * 5)
+
+
+def aligned(count: int) -> np.ndarray:
+    """`count` bytes, not initialized, that begin at a multiple of ALIGNMENT."""
+    raw = np.empty(count + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count]
+
+
+def default_threads() -> int:
+    """`DNNC_THREADS`, else the processors that this process may use, counting a core once."""
+    chosen = os.environ.get("DNNC_THREADS", "")
+    if chosen:
+        if not chosen.isdigit() or int(chosen) < 1:
+            raise ValueError(f"DNNC_THREADS must be a positive number, got {chosen!r}")
+        return int(chosen)
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    usable = os.sched_getaffinity(0)
+    cores = {_core(cpu) for cpu in usable}
+    return max(1, len(cores))
+
+
+def _core(cpu: int) -> str:
+    """A name for the physical core of a processor; its own number where that is not known."""
+    siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return siblings.read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+@cache
+def _natives() -> tuple[int, ...]:
+    return tuple(load_kernels([driver_kernel(), worker_kernel(), post_kernel()]))
+
+
+class Team:
+    """`threads` threads, the caller of `run` among them. One program runs at a time."""
+
+    def __init__(self, threads: int) -> None:
+        driver, worker, post = _natives()
+        self.threads = threads
+        self._driver, self._post = NativeFunction(driver), NativeFunction(post)
+        self._worker = NativeFunction(worker)
+        words = TeamState.WORKERS + TeamState.WORKER_WORDS * threads
+        self._state = aligned(8 * words).view(np.int64)
+        self._state[:] = 0
+        self._state[TeamState.DRIVER] = driver
+        self._address = self._state.ctypes.data
+        #: Address of the barrier, for the headers of programs.
+        self.barrier = self._address + 8 * TeamState.ARRIVED
+        self._results = aligned(ALIGNMENT * 2 * (threads + 1)).view(np.int64)
+        self._result = self._results.ctypes.data
+        self._busy = threading.Lock()
+        self._locks = [threading.Lock() for _ in range(threads)]
+        for tid in range(1, threads):
+            self._locks[tid].acquire()
+            threading.Thread(
+                target=self._work, args=(tid,), name=f"dnnc-{tid}", daemon=True
+            ).start()
+
+    def run(self, header: int) -> None:
+        """Run the program of a header on all threads, or on this one where the team is at work."""
+        if self.threads == 1 or not self._busy.acquire(blocking=False):
+            self.run_alone(header)
+            return
+        generation = int(self._state[TeamState.GENERATION])
+        try:
+            self._results[_PENDING] = 1
+            self._post(self._result, self._result + 8, self._address, header, self.threads)
+            if self._results[0]:
+                self._wake(int(self._results[0]))
+            self._drive(header)
+        except BaseException:
+            # An interrupt between these calls: workers that began must not wait for ever.
+            if self._state[TeamState.GENERATION] != generation and self._results[_PENDING]:
+                self._wake(~1)
+                self._drive(header)
+            raise
+        finally:
+            self._busy.release()
+
+    def _drive(self, header: int) -> None:
+        pending = self._result + 8 * _PENDING
+        self._driver(pending, self._result + 8, header, 0, self.threads)
+
+    def _wake(self, asleep: int) -> None:
+        for tid in range(1, self.threads):
+            if asleep >> tid & 1 and self._locks[tid].locked():
+                self._locks[tid].release()
+
+    def run_alone(self, header: int) -> None:
+        """Run the program of a header on the calling thread."""
+        ignored = (ctypes.c_int64 * 2)()
+        address = ctypes.addressof(ignored)
+        self._driver(address, address + 8, header, 0, 1)
+
+    def _work(self, tid: int) -> None:
+        result = self._result + ALIGNMENT * 2 * tid
+        worker: Callable[..., int] = self._worker
+        while True:
+            worker(result, result + 8, self._address, tid, _IDLE_SPINS)
+            self._locks[tid].acquire()
+
+
+_TEAMS: dict[int, Team] = {}
+_TEAMS_LOCK = threading.Lock()
+
+
+def team(threads: int) -> Team:
+    """The team of that size, which programs share."""
+    with _TEAMS_LOCK:
+        if threads not in _TEAMS:
+            _TEAMS[threads] = Team(threads)
+        return _TEAMS[threads]
+
+
+def _after_fork() -> None:
+    # A child has none of its parent's threads.
+    _TEAMS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
