@@ -38,7 +38,8 @@ def interpret(
     bound = bind_symbols(graph, {name: a.shape for name, a in arrays.items()}, sizes)
     values = {item.value: arrays[item.name] for item in graph.inputs if item.name in arrays}
     evaluate(graph, values, bound)
-    return {output.name: values[output.value] for output in graph.outputs}
+    # Copies: an output may be an input, or a view of one.
+    return {output.name: np.array(values[output.value]) for output in graph.outputs}
 
 
 def evaluate(graph: Graph, values: dict[Value, Array], sizes: Mapping[str, int]) -> None:
@@ -51,7 +52,9 @@ def evaluate(graph: Graph, values: dict[Value, Array], sizes: Mapping[str, int])
     waiting.update(output.value for output in graph.outputs)
     for node in nodes:
         arrays = [_lookup(graph, values, operand) for operand in node.operands]
-        results = node.op.substitute(sizes).evaluate(*arrays)
+        # IEEE 754 without complaint, as the kernels compute.
+        with np.errstate(all="ignore"):
+            results = node.op.substitute(sizes).evaluate(*arrays)
         values.update(zip(node.results, results, strict=True))
         for operand in node.operands:
             waiting[operand] -= 1

@@ -47,6 +47,8 @@ __all__ = [
     "check_positive",
     "check_rank",
     "check_same_dtype",
+    "from_start",
+    "lowest",
     "operator",
 ]
 
@@ -102,12 +104,22 @@ def check_axis(name: str, type: TensorType, axis: int, operand: int = 0) -> None
         )
 
 
+def from_start(axis: int, rank: int) -> int:
+    """An axis counted from 0, where negative ones count from the end; others are left alone."""
+    return axis + rank if -rank <= axis < 0 else axis
+
+
 def check_positive(name: str, what: str, *sizes: Dim) -> None:
     """Raise E206 where a size (`what` in words) is known to be less than 1."""
     for size in sizes:
         known = size.constant
         if known is not None and known < 1:
             raise TypeRuleError(f"`{name}`: {what} must be positive, got {size}", "", "E206")
+
+
+def lowest(x: Array) -> float:
+    """The smallest number of an array's element type."""
+    return -np.inf if DType.of(x).is_float else int(np.iinfo(x.dtype).min)
 
 
 def _list(types: tuple[TensorType, ...]) -> str:
@@ -161,7 +173,7 @@ class Elementwise(Operator):
         # The reference follows IEEE 754 without complaint, as the kernels do.
         with np.errstate(all="ignore"):
             result = type(self).compute(*arrays)  # type: ignore[misc]
-        return (np.asarray(result, dtype=self.result_dtype(*types).numpy),)
+            return (np.asarray(result).astype(self.result_dtype(*types).numpy, copy=False),)
 
 
 def _fit(types: tuple[TensorType, ...]) -> bool:

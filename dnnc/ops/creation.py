@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from dnnc.ops.base import (
     apply,
     check_axis,
     check_dtype,
+    from_start,
     operator,
 )
 
@@ -62,10 +64,12 @@ class Constant(Operator):
         if math.prod(self.shape) == len(self.values):
             object.__setattr__(self, "values", tuple(self.array.ravel().tolist()))
 
-    @property
+    @cached_property
     def array(self) -> Array:
-        """The values as an array of this shape and element type."""
-        return np.array(self.values, self.dtype.numpy).reshape(self.shape)
+        """The values as an array of this shape and element type, which cannot be written to."""
+        array = np.array(self.values, self.dtype.numpy).reshape(self.shape)
+        array.flags.writeable = False
+        return array
 
     def infer(self) -> tuple[TensorType, ...]:
         if math.prod(self.shape) != len(self.values):
@@ -187,7 +191,7 @@ def constant(value: Number | Array | list[Any], dtype: DType) -> Value:
 def iota(shape: Iterable[DimLike], axis: int = 0, dtype: DType = DType.I64) -> Value:
     """Indices along `axis`; see `Iota`."""
     sizes = tuple(dim(s) for s in shape)
-    return apply(Iota(sizes, axis + len(sizes) if axis < 0 else axis, dtype))
+    return apply(Iota(sizes, from_start(axis, len(sizes)), dtype))
 
 
 def size(dim: DimLike, dtype: DType = DType.I64) -> Value:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dnnc.ir.dims import Dim, DimLike, dim
 from dnnc.ir.graph import Value
-from dnnc.ir.types import DType, TensorType
+from dnnc.ir.types import TensorType
 from dnnc.ops.base import (
     NUMBERS,
     Array,
@@ -26,6 +26,7 @@ from dnnc.ops.base import (
     check_dtype,
     check_positive,
     check_rank,
+    lowest,
     operator,
 )
 from dnnc.ops.windows import (
@@ -102,10 +103,6 @@ class Pooling(Operator):
         return windows(embed(x, self.pads, fill), self.window, self.strides, _ONES)
 
 
-def _lowest(x: Array) -> float:
-    return -np.inf if DType.of(x).is_float else int(np.iinfo(x.dtype).min)
-
-
 @operator
 class MaxPool(Pooling):
     """The largest element of each window; padding counts as smaller than any number."""
@@ -116,7 +113,7 @@ class MaxPool(Pooling):
         return (self._result(x),)
 
     def evaluate(self, x: Array) -> tuple[Array, ...]:
-        return (self._windows(x, _lowest(x)).max((-2, -1)),)
+        return (self._windows(x, lowest(x)).max((-2, -1)),)
 
     def gradient(self, dz: Value, z: Value, x: Value) -> Gradients:
         return (apply(MaxPoolGradient(**self.movement), x, dz),)
@@ -133,7 +130,7 @@ class MaxPoolGradient(Pooling):
         return (x,)
 
     def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:
-        seen = self._windows(x, _lowest(x))
+        seen = self._windows(x, lowest(x))
         inside = self._windows(np.ones_like(x, bool))
         largest = seen.max((-2, -1), keepdims=True)
         candidates = inside & ((seen == largest) | np.isnan(seen))

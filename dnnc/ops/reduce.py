@@ -21,6 +21,8 @@ from dnnc.ops.base import (
     apply,
     check_axis,
     check_dtype,
+    from_start,
+    lowest,
     operator,
 )
 from dnnc.ops.elementwise import cast, divide, multiply
@@ -87,6 +89,15 @@ class ReduceSum(Reduction):
         return (broadcast(dz, x.shape),)
 
 
+def _largest(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
+    return np.max(x, axis=axis, keepdims=keepdims, initial=lowest(x))
+
+
+def _smallest(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
+    highest = np.inf if DType.of(x).is_float else np.iinfo(x.dtype).max
+    return np.min(x, axis=axis, keepdims=keepdims, initial=highest)
+
+
 @dataclass(frozen=True)
 class Extremum(Reduction):
     """Base of the largest and the smallest element: equal ones share the gradient evenly."""
@@ -100,18 +111,24 @@ class Extremum(Reduction):
 
 @operator
 class ReduceMax(Extremum):
-    """The largest element along axes; equal ones share the gradient evenly. NaN wins."""
+    """The largest element along axes; equal ones share the gradient evenly. NaN wins.
+
+    Of no elements it is the smallest number of the element type.
+    """
 
     name, onnx = "reduce_max", OnnxOp("ReduceMax", since=13)
-    compute = np.max
+    compute = _largest
 
 
 @operator
 class ReduceMin(Extremum):
-    """The smallest element along axes; equal ones share the gradient evenly. NaN wins."""
+    """The smallest element along axes; equal ones share the gradient evenly. NaN wins.
+
+    Of no elements it is the largest number of the element type.
+    """
 
     name, onnx = "reduce_min", OnnxOp("ReduceMin", since=13)
-    compute = np.min
+    compute = _smallest
 
 
 @operator
@@ -137,7 +154,7 @@ class ArgMax(Operator):
 
 def _axes(x: Value, axes: int | Sequence[int]) -> tuple[int, ...]:
     listed = [axes] if isinstance(axes, int) else axes
-    return tuple(sorted(axis + x.type.rank if axis < 0 else axis for axis in listed))
+    return tuple(sorted(from_start(axis, x.type.rank) for axis in listed))
 
 
 def reduce_sum(x: Value, axes: int | Sequence[int], keep: bool = False) -> Value:
@@ -157,7 +174,7 @@ def reduce_min(x: Value, axes: int | Sequence[int], keep: bool = False) -> Value
 
 def argmax(x: Value, axis: int) -> Value:
     """The index of the first largest element along an axis."""
-    return apply(ArgMax(axis + x.type.rank if axis < 0 else axis), x)
+    return apply(ArgMax(from_start(axis, x.type.rank)), x)
 
 
 def sum_to(x: Value, shape: tuple[Dim, ...]) -> Value:

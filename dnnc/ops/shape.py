@@ -24,6 +24,7 @@ from dnnc.ops.base import (
     check_dtype,
     check_rank,
     check_same_dtype,
+    from_start,
     operator,
 )
 from dnnc.ops.creation import constant
@@ -53,11 +54,6 @@ __all__ = [
 
 def _resized(x: TensorType, axis: int, size: Dim) -> TensorType:
     return TensorType(x.dtype, (*x.shape[:axis], size, *x.shape[axis + 1 :]))
-
-
-def _not_below(name: str, what: str, size: Dim, least: int = 0) -> None:
-    if size.constant is not None and size.constant < least:
-        raise TypeRuleError(f"`{name}`: {what} is {size}, which is less than {least}", "", "E206")
 
 
 @operator
@@ -189,10 +185,14 @@ class Slice(Operator):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         check_axis(self.name, x, self.axis)
-        size = x.shape[self.axis]
-        _not_below(self.name, "start", self.start)
-        _not_below(self.name, f"stop {self.stop} minus start {self.start}", self.stop - self.start)
-        _not_below(self.name, f"size {size} minus stop {self.stop}", size - self.stop)
+        rest = x.shape[self.axis] - self.stop
+        if any((part.constant or 0) < 0 for part in (self.start, self.stop - self.start, rest)):
+            raise TypeRuleError(
+                f"`{self.name}` from {self.start} to {self.stop} does not fit axis {self.axis} "
+                f"of {x}",
+                f"this is {x}",
+                "E206",
+            )
         return (_resized(x, self.axis, self.stop - self.start),)
 
     def evaluate(self, x: Array) -> tuple[Array, ...]:
@@ -215,8 +215,9 @@ class Pad(Operator):
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
         check_axis(self.name, x, self.axis)
-        _not_below(self.name, "the padding before", self.before)
-        _not_below(self.name, "the padding after", self.after)
+        for size in (self.before, self.after):
+            if (size.constant or 0) < 0:
+                raise TypeRuleError(f"`{self.name}` by a negative size: {size}", code="E206")
         return (_resized(x, self.axis, x.shape[self.axis] + self.before + self.after),)
 
     def evaluate(self, x: Array) -> tuple[Array, ...]:
@@ -305,7 +306,7 @@ class ScatterAdd(Operator):
 
 
 def _axis(x: Value, axis: int) -> int:
-    return axis + x.type.rank if axis < 0 else axis
+    return from_start(axis, x.type.rank)
 
 
 def reshape(x: Value, shape: Iterable[DimLike]) -> Value:
