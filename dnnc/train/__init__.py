@@ -1,15 +1,6 @@
-"""Training runs: the loop, the run folder, progress and the report."""
+"""Training runs.
 
-from dnnc.train.interrupt import TrainingInterrupted
-from dnnc.train.loop import train
-from dnnc.train.progress import Progress, choose_progress
-from dnnc.train.result import Options, TrainingResult
-
-__all__ = [
-    "Options",
-    "Progress",
-    "TrainingInterrupted",
-    "TrainingResult",
-    "choose_progress",
-    "train",
-]
+`loop` trains, `result` says what it takes and gives, `progress` tells of it, `folder`, `keeper`,
+`checkpoint` and `files` keep it, `finite` and `replay` explain where it went wrong, `report` draws
+it.
+"""

@@ -57,6 +57,7 @@ class Feed:
 
     def __init__(self, part: Part, types: Mapping[str, TensorType], batch: int, seed: int) -> None:
         self.part, self.types, self.batch, self.seed = part, dict(types), batch, seed
+        self._shapes = {name: _known_shape(type) for name, type in types.items()}
 
     @property
     def count(self) -> int:
@@ -79,7 +80,10 @@ class Feed:
 
     def convert(self, fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The needed fields in the shapes and element types of the program."""
-        return {name: _fit(name, fields[name], wanted) for name, wanted in self.types.items()}
+        return {
+            name: _fit(name, fields[name], wanted, self._shapes[name])
+            for name, wanted in self.types.items()
+        }
 
 
 def data_types(graph: Graph, fields: Sequence[str]) -> dict[str, TensorType]:
@@ -98,12 +102,19 @@ def inputs_of(graph: Graph, *sources: Mapping[str, np.ndarray]) -> dict[str, np.
     return {name: array for held in sources for name, array in held.items() if name in names}
 
 
-def _fit(name: str, array: np.ndarray, wanted: TensorType) -> np.ndarray:
-    sizes = [size.constant for size in wanted.shape[1:]]
-    if all(size is not None for size in sizes) and array.shape[1:] != tuple(sizes):
-        target = (array.shape[0], *(size for size in sizes if size is not None))
+def _known_shape(type: TensorType) -> tuple[int, ...] | None:
+    """The shape of an example, None where it depends on symbols."""
+    sizes = [size.constant for size in type.shape[1:]]
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else None
+
+
+def _fit(
+    name: str, array: np.ndarray, wanted: TensorType, shape: tuple[int, ...] | None
+) -> np.ndarray:
+    if shape is not None and array.shape[1:] != shape:
         try:
-            array = array.reshape(target)
+            array = array.reshape(array.shape[0], *shape)
         except ValueError:
             raise fault(
                 "E607",

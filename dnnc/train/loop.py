@@ -28,7 +28,6 @@ from dnnc.train.judge import judge
 from dnnc.train.keeper import Keeper
 from dnnc.train.progress import Moment, Progress, QuietProgress, RunFacts
 from dnnc.train.replay import find_wrong_step
-from dnnc.train.report import write_report
 from dnnc.train.result import Options, TrainingResult
 from dnnc.train.variables import Variables, first_values, first_wrong
 
@@ -347,6 +346,9 @@ class _Loop:
     def _report(self, best: Variables) -> None:
         if self.keeper.folder is None or not self.options.report:
             return
+        # Imported here, because only a run that has ended needs it.
+        from dnnc.train.report import write_report
+
         with self._stage("writing the report"):
             write_report(
                 self.keeper.folder,

@@ -22,7 +22,8 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Graph, Input, Origin, Output, Value, origin
 from dnnc.ir.interpret import interpret
 from dnnc.ir.types import DType, TensorType
-from dnnc.train import Options, TrainingResult, train
+from dnnc.train.loop import train
+from dnnc.train.result import Options, TrainingResult
 
 F32, I64 = DType.F32, DType.I64
 BATCH = dim("batch")

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from dnnc.diagnostics import DnnError
-from dnnc.train import Options, TrainingResult
 from dnnc.train.files import load_tensors
+from dnnc.train.result import Options, TrainingResult
 from tests.train.small_plan import points, run, small_plan
 from tests.train.test_loop import Stop, assert_same, dying, without_times
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dnnc import ops
 from dnnc.diagnostics import DnnError
-from dnnc.ir.graph import Graph, Input, Output, Value
-from dnnc.train import Options
+from dnnc.ir.graph import Graph, Input, Origin, Output, Value, origin
 from dnnc.train.finite import explain
-from tests.train.small_plan import F32, interpreted, points, run, small_plan, tensor
+from dnnc.train.result import Options
+from tests.train.small_plan import F32, interpreted, place, points, run, small_plan, tensor
 
 
 @pytest.mark.parametrize("step", [1, 2, 9, 14])
@@ -55,3 +56,28 @@ def test_infinities_that_were_meant_are_not_blamed() -> None:
     plan = dataclasses.replace(small_plan(), step=graph, fields=("x",))
     error = explain(plan, interpreted(graph), {"x": np.array([1, -2, 3], np.float32)}, "step 1")
     assert "`log` is the first to give minus infinity" in str(error)
+
+
+def test_the_compiled_program_is_asked_where_the_reference_stays_finite() -> None:
+    x = Input("x", Value(tensor(F32, 3)), "data")
+    with origin(Origin(place("dense(3)"), "dense_2")):
+        loss = ops.reduce_sum(x.value, (0,))
+    graph = Graph("step", (x,), (Output("loss", loss),))
+    plan = dataclasses.replace(small_plan(), step=graph, fields=("x",))
+
+    class Compiled:
+        def __call__(self, inputs: Any) -> dict[str, np.ndarray]:
+            return {"loss": np.array(np.inf, np.float32)}
+
+        def first_nonfinite(self, inputs: Any) -> tuple[Any, str]:
+            return loss.node, "total"
+
+    text = str(explain(plan, Compiled(), {"x": np.ones(3, np.float32)}, "step 7"))
+    assert "at step 7" in text
+    assert "`total` is the first that is not finite" in text
+    assert "dense_2" in text
+
+
+def test_an_undefined_logarithm_is_helped() -> None:
+    with pytest.raises(DnnError, match=r"keep its operand above zero"):
+        run(None, small_plan(poison=2))

@@ -14,8 +14,9 @@ import pytest
 
 from dnnc.diagnostics import DnnError
 from dnnc.elaborate.plan import EarlyStop
-from dnnc.train import Options, TrainingInterrupted, TrainingResult
 from dnnc.train.files import load_tensors
+from dnnc.train.interrupt import TrainingInterrupted
+from dnnc.train.result import Options, TrainingResult
 from tests.train.small_plan import interpreted, points, run, small_plan
 
 

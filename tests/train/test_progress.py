@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from dnnc.train.live import LiveProgress
 from dnnc.train.progress import (
     JsonProgress,
-    LiveProgress,
     Moment,
     PlainProgress,
     QuietProgress,

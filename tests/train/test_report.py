@@ -16,13 +16,13 @@ import pytest
 from dnnc import ops
 from dnnc.elaborate.plan import Layer, TrainingPlan
 from dnnc.ir.graph import Graph, Input, Origin, Output, Value, origin
-from dnnc.train import Options
 from dnnc.train.report.costs import count_macs
 from dnnc.train.report.markup import Markup, element, text
 from dnnc.train.report.network import network_picture
 from dnnc.train.report.plot import Line, Scale, histogram, line_chart, scatter
 from dnnc.train.report.predictions import Classified, Regressed, predictions
 from dnnc.train.report.results import png, results
+from dnnc.train.result import Options
 from tests.train.small_plan import F32, interpreted, points, run, small_plan, tensor
 
 VOID = {"meta", "img", "br"}

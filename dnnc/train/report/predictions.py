@@ -168,5 +168,10 @@ def _picture(array: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _names(dataset: Data, field: str, count: int) -> tuple[str, ...]:
     given = getattr(dataset.fields.get(field), "classes", None) or ()
-    names = [str(name) for name in given][:count]
+    names = [_readable(str(name)) for name in given][:count]
     return (*names, *map(str, range(len(names), count)))
+
+
+def _readable(name: str) -> str:
+    """The name, quoted where it is blank or holds control characters, as tokens of text do."""
+    return name if name.isprintable() and name.strip() else repr(name)
