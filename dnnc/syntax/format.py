@@ -307,7 +307,10 @@ class _Layout:
     def attribute(self, parts: Parts) -> Piece:
         return tight("attribute", parts)
 
-    index = call = attribute
+    index = attribute
+
+    def call(self, parts: Parts) -> Piece:
+        return tight("call", parts)
 
 
 def _assigned(rule: str, parts: Parts, align: bool = False) -> Piece:

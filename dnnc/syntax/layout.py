@@ -220,7 +220,7 @@ class _Printer:
     def fits(self, doc: Doc, before: int = 0) -> bool:
         """Whether `doc` and what must stand on the same line behind it still fit."""
         room = COLUMNS - self.column - before - doc.width
-        for _, _, rest in reversed(self.stack):
+        for _, broken, rest in reversed(self.stack):
             if room < 0:
                 return False
             if rest is doc:  # a `Fill` asks about what is still to come
@@ -235,6 +235,8 @@ class _Printer:
                         pending.append(part.body)
                     case Line() | Fill() | Hard() | OwnComment():
                         return True
+                    case WhenBroken():
+                        room -= len(part.text) * broken
                     case _:
                         room -= part.width
         return room >= 0

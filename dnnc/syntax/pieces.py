@@ -42,7 +42,10 @@ __all__ = [
     "tight",
 ]
 
-_SHORT = 12  # list items up to this width fill their lines; longer ones stand one to a line
+#: List items up to this width fill their lines; longer ones stand one to a line.
+_SHORT = 24
+#: Single items that need no line of their own in brackets.
+_HUGGED = (["list"], ["call"])
 
 
 class Piece:
@@ -146,11 +149,19 @@ def spaced(rule: str, parts: Sequence[Piece]) -> Piece:
 
 
 def bracketed(rule: str, parts: Sequence[Piece], filled: bool = False) -> Piece:
-    """Brackets around items with commas; broken, every item has its line and its comma."""
+    """Brackets around items with commas; broken, every item has its line and its comma.
+
+    Short items share lines where the list is `filled`. A single item with brackets of its own is
+    not set apart: `f([`, the items, `])`.
+    """
     opener, *inner, closer = parts
     items = [full(part) for part in inner[::2]]
     commas = [*inner[1::2], *([None] if len(inner) % 2 else [])]
-    filled = filled and all(item.width <= _SHORT for item in items)
+    commented = opener.doc.tail or any(part.lead or part.doc.tail for part in inner)
+    if not commented and not closer.lead and [part.rule for part in inner[::2]] in _HUGGED:
+        hugging = Concat([opener.doc, items[0], closer.doc])
+        return Piece(rule, opener.first, opener.lead, hugging)
+    filled = filled and not commented and all(item.width <= _SHORT for item in items)
     docs: list[Doc] = []
     for index, (item, comma) in enumerate(zip(items, commas, strict=True)):
         break_before = Fill(item) if filled and index else Line(" " if index else "")
