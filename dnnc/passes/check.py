@@ -72,6 +72,9 @@ def _random_input(item: Input, sizes: Mapping[str, int], generator: np.random.Ge
         low = 1 if item.role == "scalar" else 0
         return np.asarray(generator.integers(low, 2 + low, shape), dtype.numpy)
     values = generator.standard_normal(shape)
+    if item.role == "parameter" and len(shape) > 1:
+        # As weights are initialized: large ones make a deep network chaotic.
+        values /= np.sqrt(values.size / max(shape))
     if item.role in ("state", "scalar"):
         values = 0.5 + np.abs(values)
     return np.asarray(values, dtype.numpy)

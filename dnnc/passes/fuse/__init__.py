@@ -32,6 +32,7 @@ from dnnc.passes.fuse.reads import (
     Reads,
     frame,
     is_fusable,
+    is_inner_reshape,
     strip_reshapes,
 )
 from dnnc.passes.fuse.reshapes import sink_reshapes
@@ -96,6 +97,8 @@ class _Fusion:
         use."""
         self.kept.update(map(strip_reshapes, self.outputs))
         for node in self.nodes:
+            if isinstance(node.op, Reshape) and not is_inner_reshape(node):
+                self.kept.add(strip_reshapes(node.operands[0]))
             if not self._is_open(node, absorbed) and not isinstance(node.op, Reshape):
                 if node not in absorbed:
                     self.reads.written.update(node.results)

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dnnc.ir.dims import Dim, dim
+from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Graph, Node, Value
 from dnnc.ir.rewrite import rebuild
 from dnnc.ops.base import Elementwise, apply
 from dnnc.ops.creation import Constant
-from dnnc.ops.shape import Reshape
+from dnnc.ops.shape import Broadcast, Reshape
+from dnnc.passes.blocks import Blocks, blocks, moved_sizes
 from dnnc.passes.fuse.reads import ANCHORS, REDUCTIONS
 from dnnc.passes.trace import fired
 
-__all__ = ["blocks", "sink_reshapes"]
-
-#: Pairs of ranges of axes `(start, stop), (start, stop)` of two shapes with the same product.
-Blocks = list[tuple[tuple[int, int], tuple[int, int]]]
+__all__ = ["sink_reshapes"]
 
 
 def sink_reshapes(graph: Graph) -> Graph:
@@ -111,42 +109,7 @@ def _moved(
     if value.type.rank == 0 or (value.node is not None and isinstance(value.node.op, Constant)):
         one = value.type.rank == 0 or value.type.elements == 1
         return _reshaped(value, ()) if one else None
-    sizes = (dim(1),) * (len(frame) - value.type.rank) + value.shape
-    target: list[Dim] = []
-    for (start, stop), (new_start, new_stop) in pairs:
-        if all(size == 1 for size in sizes[start:stop]):
-            target.extend([dim(1)] * (new_stop - new_start))
-        elif sizes[start:stop] == frame[start:stop]:
-            target.extend(shape[new_start:new_stop])
-        else:
-            return None
-    return _reshaped(value, tuple(target))
-
-
-def blocks(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> Blocks | None:
-    """Two shapes of equally many elements, cut into the shortest ranges with equal products."""
-    result: Blocks = []
-    i = j = 0
-    while i < len(a) or j < len(b):
-        start_i, start_j = i, j
-        left, right = dim(1), dim(1)
-        if i < len(a):
-            left, i = a[i], i + 1
-        if j < len(b):
-            right, j = b[j], j + 1
-        while left != right:
-            if _divides(left, right) and i < len(a):
-                left, i = left * a[i], i + 1
-            elif j < len(b):
-                right, j = right * b[j], j + 1
-            elif i < len(a):
-                left, i = left * a[i], i + 1
-            else:
-                return None
-        result.append(((start_i, i), (start_j, j)))
-    return result
-
-
-def _divides(a: Dim, b: Dim) -> bool:
-    """Whether `b` is a larger multiple of `a`."""
-    return a != b and a != 0 and b % a == 0
+    while value.node is not None and isinstance(value.node.op, Broadcast):
+        value = value.node.operands[0]
+    target = moved_sizes(value.shape, frame, shape, pairs)
+    return None if target is None else _reshaped(value, target)

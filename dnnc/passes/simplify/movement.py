@@ -14,6 +14,7 @@ from dnnc.ir.graph import Value
 from dnnc.ops.elementwise import Add
 from dnnc.ops.linear import MatMul
 from dnnc.ops.shape import Broadcast, Concat, Pad, Reshape, Reverse, Slice, Transpose
+from dnnc.passes.blocks import blocks, moved_sizes
 from dnnc.passes.simplify.rules import made_by, make, rule, uniform
 
 __all__: list[str] = []
@@ -41,17 +42,9 @@ def reshape_of_broadcast(op: Reshape, x: Value) -> Value | None:
     source = inner[1][0]
     if source.type.elements == 1:
         return make(Broadcast(op.shape), make(Reshape(()), source))
-    return _moved_broadcast(op.shape, x.shape, source)
-
-
-def _moved_broadcast(target: tuple[Dim, ...], shape: tuple[Dim, ...], x: Value) -> Value | None:
-    """A broadcast to `shape` and then `target`, which differs from it by axes of size 1 only."""
-    if [s for s in shape if s != 1] != [s for s in target if s != 1]:
-        return None
-    padded = (dim(1),) * (len(shape) - x.type.rank) + x.shape
-    kept = iter([size for size, full in zip(padded, shape, strict=True) if full != 1])
-    narrow = tuple(next(kept) if size != 1 else size for size in target)
-    return make(Broadcast(target), make(Reshape(narrow), x))
+    pairs = blocks(x.shape, op.shape)
+    narrow = None if pairs is None else moved_sizes(source.shape, x.shape, op.shape, pairs)
+    return None if narrow is None else make(Broadcast(op.shape), make(Reshape(narrow), source))
 
 
 @rule(Broadcast)
