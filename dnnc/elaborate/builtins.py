@@ -25,7 +25,7 @@ from dnnc.elaborate.values import (
     plain,
     size_of,
 )
-from dnnc.ir.dims import Dim, ceil_div
+from dnnc.ir.dims import Dim, ceil_div, larger
 from dnnc.ir.types import DType
 
 __all__ = ["Builtin", "builtin_environment"]
@@ -79,6 +79,9 @@ def _extremum(name: str, static: Callable[[Any, Any], Any]) -> Builtin:
             return Bundle(tuple(meaning(el, t, b) for t in a.tensors))
         if isinstance(a, int | float) and isinstance(b, int | float):
             return static(a, b)
+        m, n = size_of(a), size_of(b)
+        if name == "maximum" and m is not None and n is not None:
+            return Size(larger(m, n), getattr(a, "axis", None) or getattr(b, "axis", None))
         return el.elementwise(build, a, b)
 
     return Builtin(name, meaning)
