@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,8 +22,10 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """Tests neither read nor write the user's cache."""
+def own_cache(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests leave the user's cache alone; theirs outlives the run, so that kernels compile once."""
+    folder = request.config.rootpath / ".pytest_cache" / "dnnc"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DNNC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DNNC_CACHE", str(folder))
         yield
