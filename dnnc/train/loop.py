@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from dnnc.diagnostics import DnnError
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.ir.interpret import interpret
 from dnnc.train.checkpoint import Position
+from dnnc.train.clock import Clock
 from dnnc.train.codes import fault
 from dnnc.train.evaluate import Compiled, Compiler, Metrics, evaluate
 from dnnc.train.feed import Data, Feed, data_types, inputs_of
@@ -66,25 +66,6 @@ def train(
         return loop.run(resume, program, initial)
 
 
-@dataclass
-class _Clock:
-    """Time of this process' part of a run, in seconds; `compiling` does not count for rates.
-
-    `shown` is when the progress was last told of a step.
-    """
-
-    started: float = field(default_factory=time.perf_counter)
-    shown: float = field(default_factory=time.perf_counter)
-    compiling: float = 0.0
-    examples: int = 0
-    steps: int = 0
-    stepping: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
-
-
 class _Loop:
     """One run, from opening its folder to its result."""
 
@@ -101,10 +82,11 @@ class _Loop:
         self.options = options
         self._compile = compile
         self.keeper = Keeper(plan, dataset.fingerprint, folder, options)
-        types = data_types(plan.step, plan.fields)
+        readers = {"train": plan.step}
+        readers["validation"] = readers["test"] = plan.evaluation.sums
         self.feeds = {
-            name: Feed(dataset.splits[name], types, plan.batch, plan.seed)
-            for name in ("train", "validation", "test")
+            name: Feed(dataset.splits[name], data_types(graph, plan.fields), plan.batch, plan.seed)
+            for name, graph in readers.items()
             if name in dataset.splits and dataset.splits[name].size
         }
         self._check()
@@ -116,7 +98,7 @@ class _Loop:
             "steps": np.array(self.steps, np.int64),
             "seed": np.array(plan.seed, np.int64),
         }
-        self.clock = _Clock()
+        self.clock = Clock()
         self.earlier_seconds = 0.0
         self._functions: dict[str, Compiled] = {}
         self._asked: Callable[[], int] = lambda: 0
@@ -243,9 +225,7 @@ class _Loop:
             position.examples += count
             position.loss_sum += loss * count
             now = time.perf_counter()
-            self.clock.stepping += now - entered
-            self.clock.steps += 1
-            self.clock.examples += count
+            self.clock.step(count, now - entered)
             entered = now
             if position.step % every == 0:
                 self._log_step(loss)
@@ -270,14 +250,13 @@ class _Loop:
         )
 
     def _moment(self) -> Moment:
-        position, clock = self.position, self.clock
-        left, spent = self.steps - position.step, clock.seconds - clock.compiling
+        position = self.position
         return Moment(
             step=position.step,
             epoch=position.epoch + 1,
             loss=position.loss_sum / position.examples,
-            rate=clock.examples / clock.stepping if clock.stepping else 0.0,
-            seconds_left=spent / clock.steps * left if clock.steps else float("inf"),
+            rate=self.clock.rate,
+            seconds_left=self.clock.left(self.steps - position.step),
             learning_rate=self._learning_rate(),
         )
 
