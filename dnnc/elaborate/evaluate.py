@@ -58,8 +58,14 @@ class Expressions(Arithmetic):
 
     def expr(self, node: tree.Expr, env: Env) -> Any:
         """The value of an expression; DnnError where it has none."""
-        with self.session.at(node.span):
+        session = self.session
+        outer, scope = session.here, session.scope
+        session.here, session.scope = node.span, env
+        try:
+            session.spend(1)
             return self._expr(node, env)
+        finally:
+            session.here, session.scope = outer, scope
 
     def _expr(self, node: tree.Expr, env: Env) -> Any:  # noqa: C901 - one line a kind of node
         match node:
@@ -86,8 +92,11 @@ class Expressions(Arithmetic):
                 positional, named = self.arguments(node.arguments, env)
                 return self.call(callee, positional, named, node.callee.span, env)
             case tree.Pipe():
-                value = self.expr(node.value, env)
-                return self.stage(node.stage, value, env)
+                first, stages = node.unroll()
+                value = self.expr(first, env)
+                for stage in stages:
+                    value = self.stage(stage, value, env)
+                return value
         raise AssertionError(node)
 
     def stage(self, stage: tree.Stage, value: Any, env: Env) -> Any:
