@@ -83,7 +83,7 @@ class _Painter:
 
     def heading(self) -> None:
         for x, title, side in (
-            (0.0, "layer", "start"),
+            (0.0, "layer, in the order of the text", "start"),
             (_SHAPE_X, "output", "start"),
             (_PARAMETERS_X, "parameters", "end"),
             (_MACS_X, "MACs an example", "end"),
@@ -102,7 +102,9 @@ class _Painter:
 
     def stack(self, boxes: Sequence[_Box], depth: int) -> None:
         for box in boxes:
-            self._arrow()
+            # Inside a block the order of the text need not be the way of the data.
+            if depth == 0:
+                self._arrow()
             if box.inner:
                 self._container(box, depth)
             else:

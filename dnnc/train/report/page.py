@@ -130,7 +130,7 @@ def _curves(facts: Facts) -> Markup:
     for name in facts.plan.evaluation.names:
         values = [(entry["epoch"], (entry["validation"] or {}).get(name)) for entry in epochs]
         points = [(float(x), float(y)) for x, y in values if isinstance(y, int | float)]
-        if name != "loss" and points:
+        if name != "loss" and len(points) > 1:
             line = Line(points, "validation", "validation")
             charts.append(line_chart([line], title=_capital(name), x_label="epoch", mark=mark))
     per_epoch = epochs[0]["step"] / epochs[0]["epoch"]
@@ -166,7 +166,7 @@ def _loss_chart(facts: Facts, mark: float | None, width: float) -> Markup:
         if entry["validation"] is not None and entry["validation"]["loss"] is not None
     ]
     lines = [
-        Line(steps, "train faint"),
+        Line(steps, "train thin" if len(epochs) < 3 else "train faint"),
         Line(train, "train", "training"),
         Line(validation, "validation", "validation"),
     ]
