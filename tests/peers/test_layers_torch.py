@@ -1,7 +1,7 @@
 """Every layer, activation and loss of the library against PyTorch: values and gradients.
 
-Each case is a model in the language and the same function in PyTorch over the same weights. `nudge` is a
-parameter added to the input, so that the gradient for the input is compared as well.
+Each case is a model in the language and the same function in PyTorch over the same weights. `nudge`
+is a parameter added to the input, so that the gradient for the input is compared as well.
 """
 
 from __future__ import annotations
