@@ -3,7 +3,7 @@
 Each function takes an `Arithmetic`, which writes LLVM instructions, and values of its float type.
 Bounds of the error, in units in the last place, over all finite arguments unless stated:
 
-    f32   exp 1, log 1, log1p 2, tanh 7, erf 2, sigmoid 3, power 1, sin and cos 1 for |x| <= 1e9
+    f32   exp 1, log 1, log1p 1, tanh 4, erf 1, sigmoid 3, power 1, sin and cos 2 for |x| <= 1e9
     f64   exp 1, log 1; the others are those of the C library
 
 Sources: log, log1p and the f64 exp follow the reductions of FDLIBM (Sun Microsystems, 1993); sin
