@@ -79,7 +79,8 @@ def build_fill(tile: Tile) -> Any:
     from dnnc.kernels.moves import pad_row
 
     size = tile.bytes_each
-    get, put, pad = load(tile.dtype, 1), store(tile.dtype, 0), pad_row(tile)
+    get, put = load(tile.dtype, 1), store(tile.dtype, 0)
+    pad, pad_even = pad_row(tile), pad_row(tile, 2)
 
     @register_jitable  # type: ignore[untyped-decorator]
     def spread(to: int, at: int, w: int, first: int, step: int, wide: int) -> None:
@@ -87,12 +88,8 @@ def build_fill(tile: Tile) -> Any:
         start = min(max((step - 1 - first) // step, 0), wide)
         stop = min(max((w - first + step - 1) // step, start), wide)
         zero_bytes(to, start * size)
-        if step == 2:
-            for j in range(start, stop):
-                put(to, j, get(at, first + 2 * j))
-        else:
-            for j in range(start, stop):
-                put(to, j, get(at, first + step * j))
+        for j in range(start, stop):
+            put(to, j, get(at, first + step * j))
         zero_bytes(to + stop * size, (wide - stop) * size)
 
     @register_jitable  # type: ignore[untyped-decorator]
@@ -120,12 +117,13 @@ def build_fill(tile: Tile) -> Any:
                     for row in range(rows):
                         y = (q + row) * ph + a - top
                         at = x + (c * h + y) * w * size
-                        if y < 0 or y >= h:
-                            zero_bytes(to, wide * size)
-                        elif pw == 1:
-                            pad(to, at, u0 - left, w, wide)
+                        count = w if 0 <= y < h else 0
+                        if pw == 1:
+                            pad(to, at, u0 - left, count, wide)
+                        elif pw == 2:
+                            pad_even(to, at, 2 * u0 + b - left, count, wide)
                         else:
-                            spread(to, at, w, u0 * pw + b - left, pw, wide)
+                            spread(to, at, count, u0 * pw + b - left, pw, wide)
                         to += wide * size
 
     return fill

@@ -119,24 +119,22 @@ class _TileWriter:
     ) -> list[list[ir.Value]]:
         entry = builder.block
         base = builder.inttoptr(b, BYTES)
+        steps = builder.inttoptr(a_step, I64.as_pointer())
+        begin = builder.load(steps) if table == "a" else I64(0)
         loop = builder.append_basic_block("loop")
         done = builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
         k, offset, row = builder.phi(I64), builder.phi(I64), builder.phi(BYTES)
         sums = [[builder.phi(self.vector) for _ in range(self.tile.vectors)] for _ in starts]
-        start = row
-        along = offset
+        place = row
         if table == "b":
             offsets = builder.inttoptr(b_step, I64.as_pointer())
-            start = builder.gep(base, [builder.load(builder.gep(offsets, [k]))])
-        elif table == "a":
-            offsets = builder.inttoptr(a_step, I64.as_pointer())
-            along = builder.load(builder.gep(offsets, [k]))
-        vectors = [self._load(builder, start, j, self.vector) for j in range(self.tile.vectors)]
+            place = builder.gep(base, [builder.load(builder.gep(offsets, [k]))])
+        vectors = [self._load(builder, place, j, self.vector) for j in range(self.tile.vectors)]
         totals = []
         for i, first in enumerate(starts):
-            number = self._load(builder, builder.gep(first, [along]), 0, self.element)
+            number = self._load(builder, builder.gep(first, [offset]), 0, self.element)
             wide = splat(builder, number, self.tile.lanes)
             totals.append(
                 [
@@ -145,9 +143,15 @@ class _TileWriter:
                 ]
             )
         following = builder.add(k, I64(1))
+        after = builder.add(offset, a_step)
+        if table == "a":
+            # The next offset is loaded a round ahead: waiting for it, the scheduler would keep more
+            # rows in flight than there are registers.
+            last = builder.icmp_signed("<", following, depth)
+            after = builder.load(builder.gep(steps, [builder.select(last, following, k)]))
         for phi, first, then in [
             (k, I64(0), following),
-            (offset, I64(0), offset if table == "a" else builder.add(offset, a_step)),
+            (offset, begin, after),
             (row, base, row if table == "b" else builder.gep(row, [b_step])),
             *(
                 (s, self.zero, t)

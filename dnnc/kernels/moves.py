@@ -82,20 +82,20 @@ def _write_transpose(module: ir.Module, name: str, bytes_each: int, side: int) -
 
 
 @cache
-def pad_row(tile: Tile) -> Any:
-    """The intrinsic `f(target, source, first, count, wide)`: elements `first` to `first + wide`
-    of a row of `count`, zero outside of it.
+def pad_row(tile: Tile, step: int = 1) -> Any:
+    """The intrinsic `f(target, source, first, count, wide)`: `wide` elements of a row of `count`,
+    from `first` on and `step` (1 or 2) apart, zero outside of it.
 
     Whole vectors are stored: up to a vector less one element after the target is overwritten.
     """
-    name = f"dnnc_pad_row_{tile.dtype}x{tile.lanes}"
+    name = f"dnnc_pad_row_{step}_{tile.dtype}x{tile.lanes}"
 
     @intrinsic
     def pad(typing_context, target, source, first, count, wide):  # type: ignore[no-untyped-def]
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
             function = builder.module.globals.get(name)
             if function is None:
-                function = _write_pad_row(builder.module, name, tile)
+                function = _write_pad_row(builder.module, name, tile, step)
             builder.call(function, values)
             return context.get_dummy_value()
 
@@ -104,7 +104,7 @@ def pad_row(tile: Tile) -> Any:
     return pad
 
 
-def _write_pad_row(module: ir.Module, name: str, tile: Tile) -> ir.Function:
+def _write_pad_row(module: ir.Module, name: str, tile: Tile, step: int) -> ir.Function:
     function = internal(module, name, 5)
     target, source, first, count, wide = function.args
     vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
@@ -120,12 +120,20 @@ def _write_pad_row(module: ir.Module, name: str, tile: Tile) -> ir.Function:
     builder.cbranch(builder.icmp_signed(">", wide, I64(0)), loop, end)
     builder.position_at_end(loop)
     j = builder.phi(I64)
-    index = builder.add(first, j)
-    places = builder.add(splat(builder, builder.trunc(index, I32), tile.lanes), lanes)
-    # Unsigned: an index before the row is as far outside as one after it.
-    inside = builder.icmp_unsigned("<", places, limit)
-    place = builder.gep(at, [builder.mul(index, I64(size))])
-    value = builder.call(load, [builder.bitcast(place, vector.as_pointer()), align, inside, zero])
+    parts = []
+    for part in range(step):
+        index = builder.add(builder.add(first, builder.mul(j, I64(step))), I64(part * tile.lanes))
+        places = builder.add(splat(builder, builder.trunc(index, I32), tile.lanes), lanes)
+        # Unsigned: an index before the row is as far outside as one after it.
+        inside = builder.icmp_unsigned("<", places, limit)
+        place = builder.bitcast(
+            builder.gep(at, [builder.mul(index, I64(size))]), vector.as_pointer()
+        )
+        parts.append(builder.call(load, [place, align, inside, zero]))
+    value = parts[0]
+    if step == 2:
+        even = ir.Constant(ir.VectorType(I32, tile.lanes), list(range(0, 2 * tile.lanes, 2)))
+        value = builder.shuffle_vector(*parts, even)
     place = builder.gep(to, [builder.mul(j, I64(size))])
     builder.store(value, builder.bitcast(place, vector.as_pointer())).align = size
     following = builder.add(j, I64(tile.lanes))

@@ -41,6 +41,9 @@ def tiles(dtype: str, vectors: int = 2) -> tuple[Tile, ...]:
     target = host()
     lanes = target.lanes(4 if dtype == "f32" else 8)
     rows = (14, 8, 4) if target.vector_registers >= 32 else (6, 4, 2)
+    if vectors == 1:
+        # Each row takes a load for each of its sums: more rows would wait for their addresses.
+        rows = (8, 6, 4)
     return tuple(Tile(dtype, count, vectors, lanes) for count in rows)
 
 
