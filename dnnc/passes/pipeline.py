@@ -7,6 +7,7 @@
     hoist       what a loop need not do in every turn leaves it, before or after
     fold_norm   in programs that only predict: affine steps after a product go into its weights
     masks       the gradient of a rectifier reads its result, so that its operand need not be kept
+    softmax     its gradient is written in terms of its result
     fuse        pointwise work and reductions become one kernel a group
 
 `share` comes first because bodies of loops share values only until they are rewritten, then `fold`
@@ -27,7 +28,7 @@ from dnnc.autodiff import share_scans
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 from dnnc.ir.graph import Graph
 from dnnc.ir.text import print_graph
-from dnnc.passes import cse, fold, fold_norm, fuse, hoist, masks, prepare, simplify
+from dnnc.passes import cse, fold, fold_norm, fuse, hoist, masks, prepare, simplify, softmax
 from dnnc.passes.check import check_pass
 from dnnc.passes.trace import counting, say
 
@@ -52,6 +53,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("hoist", hoist.run),
     Pass("fold_norm", fold_norm.run),
     Pass("masks", masks.run),
+    Pass("softmax", softmax.run),
     Pass("fuse", fuse.run),
 )
 

@@ -18,8 +18,8 @@ from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.verify import verify
 from dnnc.passes.check import compare
 from dnnc.passes.pipeline import PASSES, optimize
-from tests.conftest import GOLDEN
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 _HEADER = re.compile(r"^\[(case|in|out|unchanged)(?: (.*))?\]$")
 
 

@@ -151,7 +151,7 @@ class _Fusion:
         """Make the node of a unit, whose operands have been made."""
         last = unit.nodes[-1]
         with origin(last.origin):
-            if unit.anchor is last or not unit.places:
+            if not unit.places:
                 self._emit_alone(last)
             else:
                 unit.nodes.sort(key=self.index.__getitem__)

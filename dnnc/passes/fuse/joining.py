@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterable
 
 from dnnc.ir.graph import Node, Value
+from dnnc.ops.creation import RandomUniform
 from dnnc.passes.fuse.reads import REDUCTIONS, Place, Reads, frame, strip_reshapes
 from dnnc.passes.fuse.units import Partition, Unit
 
@@ -50,6 +51,9 @@ class Joiner:
                         changed |= self.join(producer, self.partition.of[node])
         self._join_siblings(ordered)
         for unit in list(self.partition):
+            if unit.anchor is not None:
+                self._join_sources(unit)
+        for unit in list(self.partition):
             if not unit.open:
                 self._join_feeders(unit)
 
@@ -80,6 +84,26 @@ class Joiner:
                     identity = tuple(range(len(a.space)))
                     self._join_in(a, b, identity, identity)
 
+    def _join_sources(self, user: Unit) -> None:
+        """Compute within an epilogue what nothing but the epilogue needs."""
+        full = tuple(axis for axis, size in enumerate(user.space) if size != 1)
+        for source in sorted(user.before, key=lambda unit: -unit.order):
+            if not source.open or source.reduced:
+                continue
+            if any(isinstance(node.op, RandomUniform) for node in source.nodes):
+                continue
+            if source.space != tuple(user.space[axis] for axis in full):
+                continue
+            own = {id(node) for node in (*source.nodes, *user.places)}
+            if any(self._is_needed_outside(node.results[0], own) for node in source.nodes):
+                continue
+            new = [value for value in source.reads if value not in user.reads]
+            identity = tuple(range(len(user.space)))
+            flow = self._flow(source, user)
+            if len(new) > 1 or flow != dict(enumerate(full)):
+                continue
+            self._join_in(user, source, identity, full)
+
     def _join_feeders(self, user: Unit) -> None:
         """Join units over one space that read a tensor in common and all feed one other unit."""
         feeders = sorted((u for u in user.before if u.open), key=lambda unit: unit.order)
@@ -95,7 +119,7 @@ class Joiner:
     def _flow(self, a: Unit, b: Unit) -> dict[int, int] | None:
         """Which axis of `b`'s space each axis of `a`'s is, as far as values tell; None: no way."""
         axes: dict[int, int] = {}
-        for node in b.nodes:
+        for node in b.places:
             for value, place in self.reads.of_node(node):
                 if self._producer(value) is not a:
                     continue

@@ -46,6 +46,7 @@ __all__ = [
     "Place",
     "Reads",
     "frame",
+    "is_expensive",
     "is_free",
     "is_fusable",
     "is_inner_reshape",
@@ -108,6 +109,13 @@ def is_fusable(node: Node) -> bool:
     if isinstance(node.op, Constant):
         return False
     return isinstance(node.op, Elementwise | RandomUniform | Broadcast | Iota | Size)
+
+
+def is_expensive(node: Node) -> bool:
+    """Whether an elementwise node takes longer than loading its result."""
+    if isinstance(node.op, Divide):
+        return len(whole(node.operands[1])) == len(whole(node.results[0]))
+    return isinstance(node.op, _EXPENSIVE)
 
 
 def strip_reshapes(value: Value) -> Value:
@@ -188,12 +196,12 @@ class Reads:
 
     def _is_cheap(self, node: Node) -> bool:
         op, value = node.op, node.results[0]
-        if not isinstance(op, Elementwise) or isinstance(op, _EXPENSIVE):
+        if not isinstance(op, Elementwise):
             return False
         size = len(whole(value))
-        if isinstance(op, Divide) and len(whole(node.operands[1])) == size:
-            return False
         cost = self._joined(node)
+        if is_expensive(node) and not (isinstance(op, Divide) and not cost.stored):
+            return False
         if cost.operations > MOST_REPEATED or len(cost.stored) > MOST_READ:
             return False
         large = {stored for stored, place in cost.stored if len(place) == size}

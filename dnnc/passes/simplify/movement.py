@@ -254,12 +254,12 @@ def matmul_of_transpose(op: MatMul, x: Value, y: Value) -> Value | None:
 
 
 def _swapped(x: Value) -> Value | None:
+    """The operand with its last two axes as they lie in memory, where a transpose swaps them."""
     inner = made_by(x, Transpose)
-    if inner is None:
+    if inner is None or inner[0].permutation[-2] != x.type.rank - 1:
         return None
-    rank = x.type.rank
-    last = (*range(rank - 2), rank - 1, rank - 2)
-    return inner[1][0] if inner[0].permutation == last else None
+    *first, a, b = inner[0].permutation
+    return make(Transpose((*first, b, a)), inner[1][0])
 
 
 @rule(MatMul)
