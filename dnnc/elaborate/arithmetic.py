@@ -182,7 +182,7 @@ class Arithmetic(Tensors):
         if left.rank != right.rank:
             self.session.fail(
                 "E205", f"`@` needs equal ranks or a matrix on the right, got {left.type} "
-                f"and {right.type}", notes=self.session.made_at(left, right),
+                f"and {right.type}",
             )  # fmt: skip
         self.check_inner(left, right)
         value = self.emit(ops.matmul, left.value, right.value)
@@ -193,7 +193,6 @@ class Arithmetic(Tensors):
             self.session.fail(
                 "E203", f"inner sizes differ: {left.shape[-1]} and {right.shape[-2]}",
                 label=f"left is {left.type}, right is {right.type}",
-                notes=self.session.made_at(left, right),
             )  # fmt: skip
 
     def flat_product(self, left: Tensor, right: Tensor) -> Tensor:

@@ -90,7 +90,10 @@ class Elaborator(Statements):
     ) -> Any:
         session = self.session
         if len(session.layers) >= LAYER_LIMIT:
-            session.fail("E310", f"more than {LAYER_LIMIT:,} layers", span)
+            session.exhausted(
+                f"more than {LAYER_LIMIT:,} layers", span, "given up here",
+                "a layer stands for one application of a block",
+            )  # fmt: skip
         label = session.instance_name(callee.name, name)
         inner = Env(callee.env)
         instance = Instance(session.dotted(label), callee.name, span=span)
@@ -109,11 +112,8 @@ class Elaborator(Statements):
             session.path.pop()
         if len(session.errors.diagnostics) > errors:
             raise PoisonError
-        own = sum(
-            d.variable.size for n, d in session.declared.items()
-            if d.role == "parameter" and n.rpartition(".")[0] == instance.path
-        )  # fmt: skip
         first = next(iter(results.values()))
+        own = session.own.get(instance.path, 0)
         session.layers[index] = Layer(
             instance.path, callee.name, own, first.type, session.user_span(span)
         )

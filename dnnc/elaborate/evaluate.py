@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import Span, closest
+from dnnc.diagnostics import DnnError, Span, closest
 from dnnc.elaborate.arithmetic import Arithmetic
+from dnnc.elaborate.operands import explain_operands
 from dnnc.elaborate.session import PoisonError, is_library
 from dnnc.elaborate.values import (
     BlockValue,
@@ -307,7 +308,13 @@ class Expressions(Arithmetic):
             if isinstance(right, bool):
                 return right
             self.session.fail("E112", f"`{node.operator}` needs true or false", node.right.span)
-        return self.binary(node.operator, left, self.expr(node.right, env))
+        right = self.expr(node.right, env)
+        try:
+            return self.binary(node.operator, left, right)
+        except DnnError as error:
+            if len(error.diagnostics) != 1 or error.diagnostics[0].code not in ("E203", "E205"):
+                raise
+            raise explain_operands(self.session, error.diagnostics[0], node, left, right) from None
 
     def conditional(self, node: tree.Conditional, env: Env) -> Any:
         test = self.expr(node.test, env)

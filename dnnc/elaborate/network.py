@@ -79,7 +79,8 @@ def walk_model(
                 el.bind_settings(block, bound, env, definition.name_span)
             inputs = _inputs(el, definition, env, fields)
             batch = _batch(el, definition, inputs)
-            outputs = el.run_block(definition, dict(inputs), env, definition.name_span)
+            with session.frame("model", block.name, definition.name_span):
+                outputs = el.run_block(definition, dict(inputs), env, definition.name_span)
             el.keep_states(instance, env)
     except PoisonError:
         session.errors.raise_if_any()
@@ -175,7 +176,7 @@ def _input(
     type_ = TensorType(dtype, tuple(dims))
     if field is not None:
         _check_field(el, name, type_, field, shape)
-    return Tensor(Value(type_, hint=name), tuple(named), shape.span)
+    return Tensor(Value(type_, hint=name), tuple(named), shape.span, shape)
 
 
 def _dimension(el: Elaborator, entry: tree.Dimension, hint: int | None, symbols: Env) -> Dim:

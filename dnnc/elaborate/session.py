@@ -11,20 +11,30 @@ from zlib import crc32
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, Note, Span
 from dnnc.elaborate import codes as codes  # registers the codes of this layer
 from dnnc.elaborate.plan import Layer, Variable
-from dnnc.elaborate.values import Tensor
+from dnnc.elaborate.values import Env, Tensor
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Origin, Value
 from dnnc.ir.types import DType, TensorType
 
-__all__ = ["Declared", "Frame", "PoisonError", "Session", "is_library"]
+__all__ = ["Declared", "ExhaustedError", "Frame", "PoisonError", "Session", "is_library"]
 
 #: Sources of the standard library are named `std/….dnn`: errors point past them at the user's text.
 LIBRARY = "std/"
 
-#: Blocks inside blocks; deeper is taken for endless recursion.
+#: Calls inside calls; deeper is taken for endless recursion.
 DEPTH_LIMIT = 64
 #: Applications of blocks in one network.
 LAYER_LIMIT = 20_000
+#: Steps of evaluation (expressions, rounds of loops) that a file may take, and how many more for
+#: each layer: what a file computes must end, and soon.
+WORK_LIMIT = 300_000
+LAYER_WORK = 2_000
+#: Names of calls in an error's stack.
+STACK_LIMIT = 8
+
+
+class ExhaustedError(DnnError):
+    """Elaboration would not end, or not soon: nothing after it is tried."""
 
 
 class PoisonError(Exception):
@@ -33,11 +43,16 @@ class PoisonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A call that is being elaborated: what was called, from where."""
+    """A call that is being elaborated: what was called, from where.
+
+    `user` is the innermost place in the user's own text that led here, `scope` its names.
+    """
 
     kind: str
     name: str
     span: Span
+    user: Span
+    scope: Env | None
 
 
 @dataclass(slots=True, eq=False)
@@ -70,8 +85,12 @@ class Session:
     frames: list[Frame] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
     taken: dict[tuple[str, ...], dict[str, int]] = field(default_factory=dict)
+    own: dict[str, int] = field(default_factory=dict)  # elements of a layer's own parameters
     scan_depth: int = 0
     here: Span | None = None
+    scope: Env | None = None
+    work: int = 0
+    calls: dict[tuple[str, str], set[Span]] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,22 +135,47 @@ class Session:
 
     @contextmanager
     def frame(self, kind: str, name: str, span: Span) -> Iterator[None]:
+        """A call; errors inside it tell of it."""
         if len(self.frames) >= DEPTH_LIMIT:
-            self.fail(
-                "E310", f"`{name}` calls itself without end", span, f"call {DEPTH_LIMIT} deep"
-            )
-        self.frames.append(Frame(kind, name, span))
+            self.exhausted(
+                f"`{name}` calls itself without end", span, f"call {DEPTH_LIMIT} deep",
+                "let a condition known when compiling end the recursion",
+            )  # fmt: skip
+        inside = is_library(span) and bool(self.frames)
+        user = self.frames[-1].user if inside else span
+        scope = self.frames[-1].scope if inside else self.scope
+        self.frames.append(Frame(kind, name, span, user, scope))
+        self.calls.setdefault((kind, name), set()).add(span)
         try:
             yield
         finally:
             self.frames.pop()
 
+    def spend(self, steps: int) -> None:
+        """Count steps of evaluation; E310 where they are more than any network needs."""
+        self.work += steps
+        if self.work > WORK_LIMIT + LAYER_WORK * len(self.layers):
+            self.exhausted(
+                f"this takes more than {WORK_LIMIT:,} steps to elaborate", None, "given up here",
+                "loops and calls are unrolled when compiling; `scan` runs along an axis of any "
+                "length",
+            )  # fmt: skip
+
+    def exhausted(self, message: str, span: Span | None, label: str, help: str) -> NoReturn:
+        """End the elaboration with E310."""
+        raise ExhaustedError(self.error("E310", message, span, label, help).diagnostics)
+
     def user_span(self, span: Span | None = None) -> Span | None:
         """The innermost place in the user's own text."""
-        for candidate in (span or self.here, *(f.span for f in reversed(self.frames))):
-            if candidate is not None and not is_library(candidate):
-                return candidate
-        return span or self.here
+        place = span or self.here
+        if self.frames and (place is None or is_library(place)):
+            return self.frames[-1].user
+        return place
+
+    def user_scope(self) -> Env | None:
+        """The names in scope at that place."""
+        inside = self.here is not None and is_library(self.here) and self.frames
+        return self.frames[-1].scope if inside else self.scope
 
     def origin(self) -> Origin:
         return Origin(self.user_span(), ".".join(self.path))
@@ -149,14 +193,37 @@ class Session:
         span = span or self.here
         place = self.user_span(span)
         trail: list[Note] = []
-        if span is not None and place is not span:
+        told = any(note.span is not None and is_library(note.span) for note in notes)
+        if span is not None and place is not span and not told:
             trail.append(Note("raised in the standard library", span))
-        for frame in reversed(self.frames):
-            if frame.span is place:
-                trail.append(Note(f"while elaborating {frame.kind} `{frame.name}`"))
-            elif not is_library(frame.span):
-                trail.append(Note(f"while elaborating {frame.kind} `{frame.name}`", frame.span))
+        trail.extend(self._stack(place))
         return DnnError(Diagnostic(code, message, place, label, (*notes, *trail), help))
+
+    def _stack(self, place: Span | None) -> list[Note]:
+        """The calls around a place, in one line; the innermost one is shown where it tells more.
+
+        A call is shown when its definition is used in several places, or is in another file.
+        """
+        called = [f for f in self.frames if f.kind != "model"]
+        if not called:
+            return []
+        names: list[tuple[str, int]] = []
+        for frame in self.frames:
+            shown = f"{frame.kind} `{frame.name}`"
+            repeats = names.pop()[1] if names and names[-1][0] == shown else 0
+            names.append((shown, repeats + 1))
+        texts = [text if count == 1 else f"{text} {count} times" for text, count in names]
+        if len(texts) > STACK_LIMIT:
+            half = STACK_LIMIT // 2
+            texts = [*texts[:half], f"{len(texts) - 2 * half} more", *texts[-half:]]
+        inner = [f for f in called if not is_library(f.span) and f.span is not place]
+        span = None
+        if inner and place is not None:
+            last = inner[-1]
+            several = len(self.calls[last.kind, last.name]) > 1
+            if several or last.span.source is not place.source:
+                span = last.span
+        return [Note(f"while elaborating {', '.join(texts)}", span)]
 
     def fail(
         self,
@@ -168,6 +235,12 @@ class Session:
         notes: tuple[Note, ...] = (),
     ) -> NoReturn:
         raise self.error(code, message, span, label, help, notes)
+
+    def keep(self, error: DnnError) -> None:
+        """Collect an error; the same one from another round or call is told once."""
+        known = {(d.code, d.message, d.span) for d in self.errors.diagnostics}
+        kept = [d for d in error.diagnostics if (d.code, d.message, d.span) not in known]
+        self.errors.add(DnnError(kept))
 
     def made_at(self, *tensors: Tensor) -> tuple[Note, ...]:
         """Notes that tell where tensors were made, for those in the user's text."""

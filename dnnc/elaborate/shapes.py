@@ -7,6 +7,7 @@ from typing import Any
 
 from dnnc.diagnostics import Note
 from dnnc.elaborate.evaluate import Expressions
+from dnnc.elaborate.session import is_library
 from dnnc.elaborate.values import Axis, Env, Size, Tensor, describe, is_number, size_of
 from dnnc.ir.dims import Dim, dim
 from dnnc.syntax import tree
@@ -34,7 +35,7 @@ def match_shape(el: Expressions, shape: tree.Shape, x: Tensor, name: str, env: E
     for i, entry in enumerate(entries):
         position = i if i < first else i + middle
         axes[position] = _match(el, entry, x, position, name, env)
-    return Tensor(x.value, tuple(axes), x.span)
+    return Tensor(x.value, tuple(axes), x.span, x.declared if is_library(shape.span) else shape)
 
 
 def _match(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dnnc import ops
 from dnnc.diagnostics import DnnError, Note, Span, closest
 from dnnc.elaborate.evaluate import Expressions
+from dnnc.elaborate.layout import from_list
 from dnnc.elaborate.plan import Variable
 from dnnc.elaborate.scan import run_scan
-from dnnc.elaborate.session import Declared, PoisonError
+from dnnc.elaborate.session import Declared, ExhaustedError, PoisonError
 from dnnc.elaborate.shapes import evaluate_shape
 from dnnc.elaborate.values import (
     Env,
@@ -66,9 +67,19 @@ class Statements(Expressions):
                     self.statement(statement, env)
             except PoisonError:
                 self.poison(statement, env)
+            except ExhaustedError:
+                raise
+            except RecursionError:
+                self.too_deep(statement)
             except DnnError as error:
-                self.session.errors.add(error)
+                self.session.keep(error)
                 self.poison(statement, env)
+
+    def too_deep(self, statement: tree.Statement) -> NoReturn:
+        self.session.exhausted(
+            "calls and expressions nest too deeply", statement.span, "at this point",
+            "give parts of the expression names of their own",
+        )  # fmt: skip
 
     def poison(self, statement: tree.Statement, env: Env) -> None:
         """Names that a failed statement should have bound stay silent from here on."""
@@ -220,6 +231,7 @@ class Statements(Expressions):
     ) -> None:
         before = len(self.session.errors.diagnostics)
         for value in values:
+            self.session.spend(1)
             inner = Env(env, is_round=True)
             if name is not None:
                 inner.define(name, value, None)
@@ -271,7 +283,7 @@ class Statements(Expressions):
             self.session.fail("E308", f"`{name}` starts from {describe(start)}",
                               help="give a number or an initializer")  # fmt: skip
         if isinstance(start, list):
-            start = self.call_builtin("tensor", start)
+            start = from_list(self, start)
         x = self.converted(self.lift(start, type_.dtype), type_.dtype)
         allowed = {self.session.seed, self.session.step}
         for value in _leaves(x.value):
@@ -284,14 +296,6 @@ class Statements(Expressions):
             return wide
         return x.value
 
-    def call_builtin(self, name: str, *arguments: Any) -> Any:
-        from dnnc.elaborate.builtins import builtin_environment
-
-        binding = builtin_environment().find(name)
-        assert binding is not None
-        assert self.session.here is not None
-        return self.call(binding.value, list(arguments), {}, self.session.here, Env())
-
     def declare(
         self, role: str, name: str, type_: TensorType, initial: Value, span: Span
     ) -> Declared:
@@ -301,6 +305,9 @@ class Statements(Expressions):
         variable = Variable(full, type_, self.session.user_span(span))
         declared = Declared(variable, Value(type_, hint=full), initial, role)
         self.session.declared[full] = declared
+        if role == "parameter":
+            path = ".".join(self.session.path)
+            self.session.own[path] = self.session.own.get(path, 0) + variable.size
         return declared
 
     def parameter(self, node: tree.Parameter, env: Env) -> None:
@@ -311,7 +318,7 @@ class Statements(Expressions):
             self.session.fail("E217", f"a parameter is trained, so it cannot be {type_}")
         initial = self.initial(self.expr(node.start, env), type_, axes, node.name)
         declared = self.declare("parameter", node.name, type_, initial, node.span)
-        tensor = Tensor(declared.value, axes, self.session.user_span(node.span))
+        tensor = Tensor(declared.value, axes, self.session.user_span(node.span), node.shape)
         self.member(node.name, tensor, env)
         self.assign(node.name, tensor, node.span, env)
 
@@ -324,7 +331,7 @@ class Statements(Expressions):
         type_, axes = self.declared_type(node.shape, node.name, env)
         initial = self.initial(self.expr(node.start, env), type_, axes, node.name)
         declared = self.declare("state", node.name, type_, initial, node.span)
-        tensor = Tensor(declared.value, axes, self.session.user_span(node.span))
+        tensor = Tensor(declared.value, axes, self.session.user_span(node.span), node.shape)
         self.member(node.name, tensor, env)
         if env.local(node.name) is not None:
             self.assign(node.name, tensor, node.span, env)

@@ -16,6 +16,8 @@ from dnnc.ops.base import TypeRuleError
 __all__ = ["Tensors"]
 
 
+#: What a node of the graph costs beside other steps of evaluation.
+EMIT_WORK = 20
 _WIDENING = [DType.BOOL, DType.U8, DType.I8, DType.I32, DType.I64, DType.F32, DType.F64]
 _COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 
@@ -28,6 +30,7 @@ class Tensors:
 
     def emit(self, build: Callable[..., Any], *values: Value, **attributes: Any) -> Any:
         """Apply an operator here; a broken type rule becomes a located error."""
+        self.session.spend(EMIT_WORK)
         try:
             with origin(self.session.origin()):
                 return build(*values, **attributes)
@@ -91,7 +94,7 @@ class Tensors:
         try:
             value = self.emit(build, *(t.value for t in tensors), **attributes)
         except DnnError as error:
-            notes = self.session.made_at(*tensors)
+            notes = () if symbol else self.session.made_at(*tensors)
             first = error.diagnostics[0]
             if not notes or first.notes:
                 raise

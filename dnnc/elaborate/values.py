@@ -75,11 +75,15 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """A value of the graph with its axes; `span` is where it was made."""
+    """A value of the graph with its axes.
+
+    `span` is where it was made, `declared` the shape that its declaration gives it.
+    """
 
     value: Value
     axes: Axes
     span: Span | None = None
+    declared: tree.Shape | None = None
 
     @property
     def type(self) -> TensorType:
