@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnnc.ir.graph import Graph, Input, Node, Output, Value
-from dnnc.kernels.abi import ANCHORED, Call, lowering
+from dnnc.kernels.abi import ANCHORED, Call, lower, lowering
 from dnnc.kernels.fused_builder import Body
 from dnnc.kernels.fused_columns import column_calls
 from dnnc.kernels.fused_loops import flat_calls, row_calls, split_calls
 from dnnc.ops.base import OPERATORS, Elementwise, Operator, apply
 from dnnc.ops.control import Fused
-from dnnc.ops.creation import RandomUniform
+from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.reduce import Reduction
+from dnnc.ops.shape import Broadcast, Reshape
 
 __all__ = ["elementwise_calls"]
+
+_POINTWISE = (Elementwise, Reduction, RandomUniform, Constant, Size, Iota, Broadcast, Reshape)
 
 #: Reductions to one element of fewer elements than this stay on one thread.
 _SMALL = 4096
@@ -49,10 +52,31 @@ def elementwise_calls(op: Fused, operands: Sequence[Value], results: Sequence[Va
 def lower_fused(node: Node) -> list[Call]:
     op = node.op
     assert isinstance(op, Fused)
-    anchor = next((n for n in op.body.nodes if type(n.op) in ANCHORED), None)
+    anchor = next((n for n in op.body.nodes if not isinstance(n.op, _POINTWISE)), None)
     if anchor is None:
         return elementwise_calls(op, node.operands, node.results)
-    return ANCHORED[type(anchor.op)](node, anchor)
+    if type(anchor.op) in ANCHORED:
+        return ANCHORED[type(anchor.op)](node, anchor)
+    return anchor_alone(node, anchor)
+
+
+def anchor_alone(node: Node, anchor: Node) -> list[Call]:
+    """A fused node around an operator as two steps: the operator, then the rest of the body."""
+    op = node.op
+    assert isinstance(op, Fused)
+    outside = dict(zip((item.value for item in op.body.inputs), node.operands, strict=True))
+    made = apply(anchor.op, *(outside[value] for value in anchor.operands))
+    assert made.node is not None
+    result = anchor.results[0]
+    known: dict[Value, Value] = {result: Value(result.type)}
+    known |= {item.value: item.value for item in op.body.inputs}
+    for inner in op.body.nodes:
+        if inner is not anchor:
+            known[inner.results[0]] = apply(inner.op, *(known[v] for v in inner.operands))
+    inputs = (*op.body.inputs, Input("anchor", known[result]))
+    outputs = tuple(Output(item.name, known[item.value]) for item in op.body.outputs)
+    rest = Fused(Graph(op.body.name, inputs, outputs), op.space)
+    return [*lower(made.node), *elementwise_calls(rest, (*node.operands, made), node.results)]
 
 
 def lower_alone(node: Node) -> list[Call]:

@@ -149,8 +149,14 @@ class Planner:
         items.append(item)
         for argument in call.arguments:
             if isinstance(argument, Buffer):
+                root = self.root(argument.value)
                 table = self.writers if argument.written else self.reads
-                table.setdefault(self.root(argument.value), []).append(item)
+                table.setdefault(root, []).append(item)
+                if argument.written:
+                    # Also of values between the calls of one node, which are no results of it.
+                    self.loops.setdefault(root, loop)
+                elif root.node is not None and isinstance(root.node.op, Constant | Size):
+                    self.static(root.node)
         return item
 
     def copy(
@@ -166,6 +172,8 @@ class Planner:
     def static(self, node: Node) -> None:
         """Constants and sizes read as data are prepared once for given sizes."""
         value, op = node.results[0], node.op
+        if value in self.locations:
+            return
         if isinstance(op, Size):
             storage = self.storage("size", bytes_of(value))
             storage.size = op
@@ -265,7 +273,9 @@ class Planner:
             place = self.locations.get(old)
             if not isinstance(place, Place) or place.storage.kind != "arena":
                 continue
-            if self.loops[old] is not item.loop or place.storage.bytes != bytes_of(root):
+            if self.loops.get(old, item.loop) is not item.loop or place.storage.bytes != bytes_of(
+                root
+            ):
                 continue
             if self.holders.get(id(place.storage), old) is not old:
                 continue
