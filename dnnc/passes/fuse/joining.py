@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from dnnc.ir.graph import Node, Value
 from dnnc.ops.creation import RandomUniform
-from dnnc.passes.fuse.reads import REDUCTIONS, Place, Reads, frame, strip_reshapes
+from dnnc.passes.fuse.reads import REDUCTIONS, Place, Reads, frame, strip_reshapes, whole
 from dnnc.passes.fuse.units import Partition, Unit
 
 __all__ = ["Joiner"]
@@ -36,26 +36,54 @@ class Joiner:
         self.partition, self.reads, self.readers, self.kept = partition, reads, readers, kept
 
     def join_all(self, nodes: Iterable[Node]) -> None:
-        """Join along every value, producers first, until nothing more can be joined."""
-        ordered = [node for node in nodes if node in self.partition.of]
-        changed = True
-        while changed:
-            changed = False
-            for node in ordered:
-                unit = self.partition.of[node]
-                if not unit.open:
-                    continue
-                for value, _ in self.reads.of_node(node):
-                    producer = self.partition.of.get(value.node) if value.node else None
-                    if producer is not None and producer is not self.partition.of[node]:
-                        changed |= self.join(producer, self.partition.of[node])
+        """Join whatever can be.
+
+        First along values that lead on to tensors of full size, then reductions of one tensor, and
+        last what only goes on with small results, which would else use up the room of the others.
+        """
+        ordered = [node for node in nodes if self.partition.of[node].open]
+        tails = self._tails(ordered)
+        self._join_along([node for node in ordered if node not in tails])
         self._join_siblings(ordered)
+        self._join_along(ordered)
         for unit in list(self.partition):
             if unit.anchor is not None:
                 self._join_sources(unit)
         for unit in list(self.partition):
             if not unit.open:
                 self._join_feeders(unit)
+
+    def _tails(self, ordered: list[Node]) -> set[Node]:
+        """Nodes that follow a reduction and do not lead back to a larger tensor."""
+        after: set[Node] = set()
+        for node in ordered:
+            if isinstance(node.op, REDUCTIONS):
+                continue
+            for value, place in self.reads.of_node(node):
+                source = value.node
+                if source is None or len(place) < len(frame(node)):
+                    continue
+                if isinstance(source.op, REDUCTIONS) or source in after:
+                    after.add(node)
+        leads: set[Node] = set()
+        for node in reversed(ordered):
+            size = len(whole(node.results[0]))
+            for reader in self.readers.get(node.results[0], ()):
+                fusable = reader in self.partition.of[reader].places
+                if reader in leads or (fusable and len(frame(reader)) > size):
+                    leads.add(node)
+        return after - leads
+
+    def _join_along(self, ordered: list[Node]) -> None:
+        """Join along values, producers first, until nothing more can be joined."""
+        changed = True
+        while changed:
+            changed = False
+            for node in ordered:
+                for value, _ in self.reads.of_node(node):
+                    producer = self.partition.of.get(value.node) if value.node else None
+                    if producer is not None and producer is not self.partition.of[node]:
+                        changed |= self.join(producer, self.partition.of[node])
 
     def join(self, a: Unit, b: Unit) -> bool:
         """Join `b`, which reads values of `a`, to it; whether that was possible."""
@@ -68,21 +96,24 @@ class Joiner:
         return common is not None and self._join_in(a, b, *common)
 
     def _join_siblings(self, ordered: list[Node]) -> None:
-        """Join reductions along the same axes that read one tensor."""
+        """Join kernels with reductions along the same axes that read one tensor of full size."""
         seen: dict[tuple[Value, Place], Node] = {}
         for node in ordered:
-            if not isinstance(node.op, REDUCTIONS):
+            unit = self.partition.of[node]
+            if not unit.reduced:
                 continue
             for value, place in self.reads.of_node(node):
-                if len(place) < len(frame(node)):
+                lies = tuple(unit.places[node][axis] for axis in place)
+                if len(lies) < len(unit.space):
                     continue
-                other = seen.setdefault((value, place), node)
-                a, b = self.partition.of[other], self.partition.of[node]
-                if a is b or a.space != b.space or a.reduced != b.reduced:
+                other = self.partition.of[seen.setdefault((value, lies), node)]
+                unit = self.partition.of[node]
+                if other is unit or (other.space, other.reduced) != (unit.space, unit.reduced):
                     continue
-                if a.places[other] == b.places[node]:
-                    identity = tuple(range(len(a.space)))
-                    self._join_in(a, b, identity, identity)
+                identity = tuple(range(len(unit.space)))
+                first, second = (other, unit) if other.order < unit.order else (unit, other)
+                if self._flow(first, second) is not None and self._flow(second, first) == {}:
+                    self._join_in(first, second, identity, identity)
 
     def _join_sources(self, user: Unit) -> None:
         """Compute within an epilogue what nothing but the epilogue needs."""
