@@ -60,15 +60,17 @@ class Arithmetic:
     def fma(self, a: Number, b: Number | float, c: Number | float) -> Number:
         return self.call("llvm.fma", a, self.number(b), self.number(c))
 
-    def call(self, name: str, *operands: Number) -> Number:
+    def call(self, name: str, *operands: Number, flags: tuple[str, ...] = ()) -> Number:
         """An LLVM intrinsic of this type."""
         kind = ir.FunctionType(self.type, [self.type] * len(operands))
-        return self.external(f"{name}.{self.dtype}", kind, *operands)
+        return self.external(f"{name}.{self.dtype}", kind, *operands, flags=flags)
 
-    def external(self, name: str, kind: ir.FunctionType, *operands: Number) -> Number:
+    def external(
+        self, name: str, kind: ir.FunctionType, *operands: Number, flags: tuple[str, ...] = ()
+    ) -> Number:
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(module, kind, name)
-        return self.builder.call(function, list(operands))
+        return self.builder.call(function, list(operands), fastmath=flags)
 
     def absolute(self, a: Number) -> Number:
         return self.call("llvm.fabs", a)

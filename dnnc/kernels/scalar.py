@@ -116,8 +116,9 @@ def _float(m: Arithmetic, name: str, values: list[Number]) -> Number:
         # NaN compares unordered, so x is chosen: one comparison is enough.
         "above": lambda x, y: m.select(b.fcmp_unordered(">", x, y), x, y),
         "below": lambda x, y: m.select(b.fcmp_unordered("<", x, y), x, y),
-        "highest": lambda x, y: m.call("llvm.maximum", x, y),
-        "lowest": lambda x, y: m.call("llvm.minimum", x, y),
+        # Which of two zeros wins is left open.
+        "highest": lambda x, y: m.call("llvm.maximum", x, y, flags=("nsz",)),
+        "lowest": lambda x, y: m.call("llvm.minimum", x, y, flags=("nsz",)),
         # The one place where the order of additions is free: lanes of a sum.
         "accumulate": lambda x, y: b.fadd(x, y, flags=("reassoc", "contract")),
         "sign": lambda x: _float_sign(m, x),
