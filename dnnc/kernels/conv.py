@@ -17,15 +17,24 @@ from typing import Any
 
 from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Node, Value
-from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, lowering, make_kernel
+from dnnc.kernels.abi import (
+    Argument,
+    Buffer,
+    Call,
+    Integer,
+    Scratch,
+    anchored,
+    lowering,
+    make_kernel,
+)
 from dnnc.kernels.code import Code
 from dnnc.kernels.conv_driver import ROWS, build_conv, build_gather_weights
 from dnnc.kernels.conv_planes import planes_and_offsets
 from dnnc.kernels.conv_weight import conv_weight_calls
-from dnnc.kernels.epilogue import Epilogue, Region, no_epilogue
+from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import tiles
-from dnnc.ops.conv import Conv, ConvInputGradient
+from dnnc.ops.conv import Conv, ConvInputGradient, ConvWeightGradient
 
 __all__ = ["conv_calls", "conv_input_calls", "conv_weight_calls"]
 
@@ -38,6 +47,18 @@ def lower_conv(node: Node) -> list[Call]:
 @lowering(ConvInputGradient)
 def lower_conv_input_gradient(node: Node) -> list[Call]:
     return conv_input_calls(node.op, *node.operands, node.results[0])
+
+
+@anchored(Conv, ConvInputGradient)
+def lower_fused_conv(node: Node, anchor: Node) -> list[Call]:
+    make = conv_calls if isinstance(anchor.op, Conv) else conv_input_calls
+    first, second = operands_of(node, anchor)
+    return make(anchor.op, first, second, anchor.results[0], Epilogue.of(node, anchor))
+
+
+@anchored(ConvWeightGradient)
+def lower_fused_conv_weight_gradient(node: Node, anchor: Node) -> list[Call]:
+    return calls_apart(node, anchor, lambda v, to: conv_weight_calls(anchor.op, *v, to))
 
 
 def conv_calls(
@@ -95,17 +116,18 @@ def _call(
         Scratch(dim(8 * (Strip.WORDS + Region.WORDS)), per_thread=True),
     )
     strip = Code(strip_kernel(dtype, tile.vectors, "b"))
-    rest = epilogue.arguments if epilogue else no_epilogue()
     flat = Integer.of(int(epilogue is None or epilogue.flat))
     arguments = (
-        Buffer(target, written=True),
+        # An epilogue stores by itself, from the tile.
+        Integer.of(0) if epilogue else Buffer(target, written=True),
         Buffer(source),
         weights,
         *(Integer.of(x) for x in sizes),
         strip,
         *scratch,
         flat,
-        *rest,
+        *epilogue_arguments(epilogue),
     )
     flops = 2 * outputs.type.elements * product(w.shape[1:])
-    return Call(make_kernel("conv", lambda: build_conv(tile), tile), arguments, flops)
+    in_place = epilogue.in_place if epilogue else ()
+    return Call(make_kernel("conv", lambda: build_conv(tile), tile), arguments, flops, in_place)

@@ -191,7 +191,8 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
                     line, column = column // wide, column % wide
                 count = min(most, columns - column)
                 # Written at once where it is one piece of one line.
-                whole = sw == 1 and count > 0 and (by_line or count == most or line == lines - 1)
+                one = by_line or count == most or line == lines - 1
+                whole = one and sw == 1 and count > 0 and slot(args, _EPILOGUE) == 0
                 out = slot(args, _OUT) + (image * slot(args, _O) + channel + i) * plane
                 out += ((h + line * sh) * wo + w + column) * size
                 put(words, 5, source + (line * wide + column) * size)
@@ -222,7 +223,7 @@ def _build_finish(tile: Tile) -> Callable[..., None]:
         column: int, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
     ) -> None:  # fmt: skip
         epilogue, region = slot(args, _EPILOGUE), slot(args, _WORDS) + 12 * 8
-        if whole and depth > 0 and not epilogue:
+        if whole and depth > 0:
             return
         ho, wo = slot(args, _HO), slot(args, _WO)
         plane = ho * wo * size

@@ -1,27 +1,36 @@
-"""What is done to a region of a product or a convolution once it holds its sums.
+"""What a fused node does with a product or a convolution once it holds its sums.
 
-An epilogue is a kernel of its own, called by drivers through its address: `f(args, region, 0)`,
-where `args` are its own slots and `region` a table of `Region.WORDS` words. A region is some rows
-by some adjacent columns.
+The pointwise rest of the body becomes an epilogue: a kernel of its own, which drivers call through
+its address as `f(args, region, 0)`, where `args` are its own slots and `region` a table of
+`Region.WORDS` words. A region is some rows by some adjacent columns, and still in cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dnnc.kernels.abi import Argument, Integer, Kernel
+from dnnc.ir.graph import Graph, Input, Node, Output, Value
+from dnnc.ir.rewrite import replace
+from dnnc.kernels.abi import Argument, Call, Integer, Kernel
 from dnnc.kernels.code import Code
+from dnnc.kernels.fused_builder import Body, Builder
+from dnnc.kernels.fused_plan import Phases
+from dnnc.kernels.space import Axis, Space
+from dnnc.ops.control import Fused
+from dnnc.ops.conv import ConvInputGradient, Convolution
+from dnnc.ops.creation import Iota
 
-__all__ = ["Epilogue", "Region", "no_epilogue"]
+__all__ = ["Epilogue", "Region", "calls_apart", "epilogue_arguments", "operands_of"]
 
 
 class Region(IntEnum):
     """Words of a region: where its sums lie, its extent, and the index of its first element.
 
     A product has the indices matrix, row, column; a convolution image, channel, line, column.
-    Rows are those of the matrix or the channels. Adjacent columns of
-    the sums are STEP apart in the result.
+    Rows are those of the matrix or the channels. Adjacent columns of the sums are STEP apart in the
+    result.
     """
 
     SOURCE = 0
@@ -35,18 +44,113 @@ class Region(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
-    """The code of an epilogue and its slots."""
+    """The code of an epilogue and its slots.
+
+    `flat` tells whether lines of an image may come as one row, since nothing depends on the line
+    alone or on the column alone. `in_place` is as in `Call`: it holds where the sums lie elsewhere.
+    """
 
     kernel: Kernel
     slots: tuple[Argument, ...]
-    #: Whether lines of an image may come as one, since nothing depends on line or column alone.
-    flat: bool = False
+    flat: bool
+    in_place: tuple[tuple[Value, Value], ...]
 
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        """What follows the slots of the driver."""
-        return (Code(self.kernel), *self.slots)
+    @staticmethod
+    def of(node: Node, anchor: Node) -> Epilogue:
+        """The epilogue of a fused node around `anchor`."""
+        op, sums = _without_anchor(node, anchor)
+        used = {value for n in op.body.nodes for value in n.operands}
+        inputs = {
+            item.value: outer
+            for item, outer in zip(op.body.inputs, node.operands, strict=False)
+            if item.value in used
+        }
+        inside = [output.value for output in op.body.outputs]
+        outputs = tuple(zip(inside, node.results, strict=True))
+        space = _Uncollapsed(op)
+        body = Body(op, space, Phases(op, space), inputs, outputs)
+        call = _write(Builder(body), sums, anchor)
+        return Epilogue(call.kernel, call.arguments, _is_flat(body), body.in_place())
 
 
-def no_epilogue() -> tuple[Argument, ...]:
-    return (Integer.of(0),)
+def epilogue_arguments(epilogue: Epilogue | None) -> tuple[Argument, ...]:
+    """What follows the slots of a driver."""
+    return (Code(epilogue.kernel), *epilogue.slots) if epilogue else (Integer.of(0),)
+
+
+def operands_of(node: Node, anchor: Node) -> tuple[Value, ...]:
+    """The operands of the anchor of a fused node, outside of its body."""
+    assert isinstance(node.op, Fused)
+    outside = dict(zip((i.value for i in node.op.body.inputs), node.operands, strict=True))
+    return tuple(outside[value] for value in anchor.operands)
+
+
+def calls_apart(
+    node: Node, anchor: Node, calls: Callable[[tuple[Value, ...], Value], list[Call]]
+) -> list[Call]:
+    """Calls of the anchor alone, which `calls` makes from operands and result, then of the rest."""
+    from dnnc.kernels.fused import elementwise_calls
+
+    op, sums = _without_anchor(node, anchor)
+    target = Value(sums.type)
+    first = calls(operands_of(node, anchor), target)
+    return [*first, *elementwise_calls(op, (*node.operands, target), node.results)]
+
+
+def _without_anchor(node: Node, anchor: Node) -> tuple[Fused, Value]:
+    """The operator with the anchor's result as its last input, and that input."""
+    op = node.op
+    assert isinstance(op, Fused)
+    sums = Value(anchor.results[0].type)
+    outputs = replace([output.value for output in op.body.outputs], {anchor.results[0]: sums})
+    body = Graph(
+        op.body.name,
+        (*op.body.inputs, Input("sums", sums)),
+        tuple(Output(o.name, v) for o, v in zip(op.body.outputs, outputs, strict=True)),
+    )
+    return Fused(body, op.space, op.reduced), sums
+
+
+class _Uncollapsed(Space):
+    """A space with all its axes: regions are given by index along each."""
+
+    def _collapse(self) -> list[Axis]:
+        return [Axis((k,), size, False) for k, size in enumerate(self.op.space)]
+
+
+def _is_flat(body: Body) -> bool:
+    space, nodes = body.space, body.op.body.nodes
+    if any(isinstance(node.op, Iota) for node in nodes):
+        return False
+    if any(size == 1 for size in body.op.space[-2:]):
+        return True
+    return all(len(set(space.spread(value)[-2:])) == 1 for value in body.inputs)
+
+
+def _write(b: Builder, sums: Value, anchor: Node) -> Call:
+    """The loops: over rows, and within over the columns of a row."""
+    last, w = len(b.space.axes) - 1, b.writer
+    image = isinstance(anchor.op, Convolution)
+    row, column = (1, Region.FIRST + 3) if image else (last - 1, Region.FIRST + 2)
+    if image:
+        w.add(f"i0 = slot(tid, {Region.FIRST + 0})", f"i2 = slot(tid, {Region.FIRST + 2})")
+    else:
+        w.add(f"matrix = slot(tid, {Region.FIRST + 0})")
+        b.split_index("matrix", list(range(last - 1)))
+    w.add(
+        f"rows, columns = slot(tid, {Region.ROWS + 0}), slot(tid, {Region.COLUMNS + 0})",
+        f"first_row, first = slot(tid, {Region.FIRST + 1}), slot(tid, {column})",
+        f"source, source_row = slot(tid, {Region.SOURCE + 0}), slot(tid, {Region.SOURCE_ROW + 0})",
+        f"step = slot(tid, {Region.STEP + 0})",
+    )
+    apart = isinstance(anchor.op, ConvInputGradient) and anchor.op.strides != (1, 1)
+    with w.block("for r in range(rows):"):
+        w.add(f"i{row} = first_row + r", "sums = source + r * source_row")
+        with b.moved(list(range(last))), w.block("for j in range(columns):"):
+            w.add(f"i{last} = first + j * step" if apart else f"i{last} = first + j")
+            terms = b.terms(last)
+            alias = len(b.memories)
+            load = b.source.access("load", sums.type.dtype, alias if alias < 48 else None)
+            terms.given[sums] = terms.scope.assign(f"{load}(sums, j)", sums.type.dtype)
+            b.store(terms, list(dict.fromkeys(value for value, _ in b.body.outputs)))
+    return b.call("epilogue")

@@ -14,9 +14,18 @@ from typing import Any
 
 from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Node, Value
-from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, lowering, make_kernel
+from dnnc.kernels.abi import (
+    Argument,
+    Buffer,
+    Call,
+    Integer,
+    Scratch,
+    anchored,
+    lowering,
+    make_kernel,
+)
 from dnnc.kernels.code import Code
-from dnnc.kernels.epilogue import Epilogue, Region, no_epilogue
+from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.linear import MatMul
@@ -31,7 +40,7 @@ GROUP = 8
 ROW = DEPTH * 8 + 64
 
 _OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B = range(9)
-_STRIP, _PANELS, _ROWS, _WORDS, _EPILOGUE, _SLOTS = range(9, 15)
+_STRIP, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(9, 16)
 
 
 @lowering(MatMul)
@@ -40,14 +49,30 @@ def lower_matmul(node: Node) -> list[Call]:
     return [matmul_call(node.op, a, b, node.results[0])]
 
 
+@anchored(MatMul)
+def lower_fused_matmul(node: Node, anchor: Node) -> list[Call]:
+    out = anchor.results[0]
+    a, b = operands_of(node, anchor)
+    if not out.type.dtype.is_float:
+        return calls_apart(node, anchor, lambda v, to: [matmul_call(anchor.op, *v, to)])
+    return [matmul_call(anchor.op, a, b, Value(out.type), Epilogue.of(node, anchor))]
+
+
 def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | None = None) -> Call:
-    """The call that computes one product of matrices into the memory of `out`."""
+    """The call that computes one product of matrices.
+
+    Without an epilogue, the product goes to the memory of `out`. With one, its blocks do where the
+    depth takes more than one; otherwise sums go to the epilogue without being stored.
+    """
     *lead, m, n = out.shape
     depth = a.shape[-2] if op.transpose_a else a.shape[-1]
     batch = product(lead)
     dtype = str(out.type.dtype)
     flops = 2 * batch * m * n * depth
-    values = (Buffer(out, written=True), Buffer(a), Buffer(b))
+    stored: Argument = Buffer(out, written=True)
+    if epilogue and depth.constant is not None and depth.constant <= DEPTH:
+        stored = Integer.of(0)
+    values = (stored, Buffer(a), Buffer(b))
     flips = (Integer.of(int(op.transpose_a)), Integer.of(int(op.transpose_b)))
     sizes = (*(Integer(size) for size in (batch, m, n, depth)), *flips)
     if not out.type.dtype.is_float:
@@ -55,14 +80,16 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
         return Call(kernel, (*values, *sizes), flops)
     tile = tiles(dtype)[0]
     panels = GROUP * DEPTH * tile.columns * tile.bytes_each
+    rows = _row_block(tile)
+    sums = rows * tile.columns * tile.bytes_each
     scratch = (
         Scratch(dim(size), per_thread=True)
-        for size in (panels, _row_block(tile) * ROW, 8 * (Strip.WORDS + Region.WORDS))
+        for size in (panels, rows * ROW, 8 * (Strip.WORDS + Region.WORDS), sums)
     )
     strip = Code(strip_kernel(dtype, tile.vectors))
     kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
-    rest = epilogue.arguments if epilogue else no_epilogue()
-    return Call(kernel, (*values, *sizes, strip, *scratch, *rest), flops)
+    arguments = (*values, *sizes, strip, *scratch, *epilogue_arguments(epilogue))
+    return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
 
 
 def _row_block(tile: Tile) -> int:
@@ -200,11 +227,12 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
         put(words, 2, a)
         put(words, 3, a_row)
         put(words, 4, size)
-        put(words, 8, n * size)
         put(words, 10, k0)
         put(words, 11, 0)
         for p in range(g, last):
-            c = slot(args, _OUT) + ((matrix * m + i) * n + p * wide) * size
+            c, c_row = slot(args, _TILE), wide * size
+            if slot(args, _OUT):
+                c, c_row = slot(args, _OUT) + ((matrix * m + i) * n + p * wide) * size, n * size
             columns = min(n - p * wide, wide)
             b, b_step = slot(args, _PANELS) + (p - g) * DEPTH * wide * size, wide * size
             if p < whole:
@@ -212,16 +240,17 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
             put(words, 5, b)
             put(words, 6, b_step)
             put(words, 7, c)
+            put(words, 8, c_row)
             put(words, 9, columns)
             if depth > 0:
                 call_kernel(slot(args, _STRIP), words, 0, 0)
             else:
                 for r in range(rows):
-                    zero_bytes(c + r * n * size, columns * size)
+                    zero_bytes(c + r * c_row, columns * size)
             if k0 + depth == k and slot(args, _EPILOGUE):
                 region = words + 8 * 12
                 put(region, 0, c)
-                put(region, 1, n * size)
+                put(region, 1, c_row)
                 put(region, 2, rows)
                 put(region, 3, columns)
                 put(region, 4, matrix)

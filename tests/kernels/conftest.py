@@ -34,6 +34,8 @@ def run_calls(
 
     def address(argument: object, tid: int) -> int:
         if isinstance(argument, Buffer):
+            if id(argument.value) not in arrays:
+                arrays[id(argument.value)] = guarded(argument.value, sizes)
             return int(arrays[id(argument.value)].ctypes.data)
         if isinstance(argument, Integer):
             return argument.size.evaluate(sizes)

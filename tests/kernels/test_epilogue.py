@@ -1,0 +1,144 @@
+"""Fused nodes around a product or a convolution, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dnnc import ops
+from dnnc.ir.dims import dim
+from dnnc.ir.graph import Graph, Input, Output, Value
+from dnnc.ir.types import DType, TensorType
+from dnnc.kernels.abi import lower
+from dnnc.kernels.load import load_lowerings
+from dnnc.ops.base import apply
+from dnnc.ops.control import Fused
+
+RANDOM = np.random.default_rng(9)
+
+
+@pytest.fixture(autouse=True)
+def _lowerings():
+    load_lowerings()
+
+
+def draw(*shape, dtype="f4"):
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def fuse(make, *arrays):
+    """A fused node whose body `make` builds from values of these shapes."""
+    values = [Value(TensorType.make(DType.of(a), a.shape)) for a in arrays]
+    inside = [Value(v.type) for v in values]
+    result = make(*inside)
+    inputs = tuple(Input(f"x{k}", v) for k, v in enumerate(inside))
+    body = Graph("fused", inputs, (Output("y", result),))
+    return apply(Fused(body, result.shape, ()), *values).node
+
+
+def check(run_node, make, *arrays, bound=1e-5):
+    node = fuse(make, *arrays)
+    wanted = node.op.evaluate(*arrays)[0]
+    got = [run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2)]
+    np.testing.assert_allclose(got[0], wanted, rtol=bound, atol=30 * bound)
+    np.testing.assert_array_equal(got[0], got[1])
+
+
+def relu(x):
+    return ops.maximum(x, 0)
+
+
+@pytest.mark.parametrize("sizes", [(37, 70, 20), (9, 32, 600), (1, 5, 3), (130, 33, 0)], ids=str)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_product_with_bias(run_node, sizes, dtype):
+    m, n, k = sizes
+    arrays = draw(m, k, dtype=dtype), draw(k, n, dtype=dtype), draw(1, n, dtype=dtype)
+    check(run_node, lambda a, b, c: relu(ops.add(ops.matmul(a, b), c)), *arrays)
+
+
+def test_product_with_operands_of_all_kinds(run_node):
+    a, b = draw(2, 3, 20, 16), draw(2, 3, 40, 16)
+    mask, row, one = draw(1, 1, 20, 40), draw(2, 1, 20, 1), draw()
+
+    def scores(a, b, mask, row, one):
+        x = ops.multiply(ops.matmul(a, b, transpose_b=True), one)
+        return ops.select(ops.greater(mask, row), x, ops.exp(ops.multiply(x, -1.0)))
+
+    check(run_node, scores, a, b, mask, row, one)
+
+
+def test_product_into_another_type(run_node):
+    check(run_node, lambda a, b: ops.greater(ops.matmul(a, b), 0.5), draw(30, 5), draw(5, 40))
+    whole = [RANDOM.integers(-5, 5, s).astype("i4") for s in [(6, 7), (7, 8), (6, 8)]]
+    check(run_node, lambda a, b, c: ops.add(ops.matmul(a, b), c), *whole)
+
+
+def test_update_in_place():
+    arrays = [draw(20, 30), draw(20, 40), draw(30, 40)]
+    node = fuse(
+        lambda x, dy, w: ops.subtract(w, ops.multiply(ops.matmul(x, dy, transpose_a=True), 0.1)),
+        *arrays,
+    )
+    (call,) = lower(node)
+    assert call.in_place == ((node.results[0], node.operands[2]),)
+
+
+CONVS = [
+    ((2, 3, 9, 11), (5, 3, 3, 3), (1, 1), (1, 1, 1, 1)),
+    ((2, 3, 8, 32), (16, 3, 3, 3), (1, 1), (1, 1, 1, 1)),
+    ((2, 8, 6, 7), (9, 8, 1, 1), (1, 1), (0, 0, 0, 0)),
+    ((2, 3, 9, 12), (4, 3, 3, 3), (2, 2), (0, 1, 1, 0)),
+]
+
+
+@pytest.mark.parametrize("case", CONVS, ids=str)
+def test_convolution(run_node, case):
+    x, w = draw(*case[0]), draw(*case[1])
+    y = ops.conv(*(Value(TensorType.make(DType.F32, a.shape)) for a in (x, w)), *case[2:])
+    n, channels, h, width = y.type.concrete({})
+    bias, residual = draw(1, channels, 1, 1), draw(n, channels, h, width)
+    column, image = draw(1, 1, 1, width), draw(n, 1, 1, 1)
+
+    def block(x, w, bias, residual):
+        return relu(ops.add(ops.add(ops.conv(x, w, *case[2:]), bias), residual))
+
+    def other(x, w, column, image):
+        counts = ops.iota((1, 1, h, 1), 2, DType.F32)
+        scaled = ops.multiply(ops.conv(x, w, *case[2:]), column)
+        return ops.add(ops.add(scaled, image), ops.broadcast(counts, (n, channels, h, width)))
+
+    check(run_node, block, x, w, bias, residual)
+    check(run_node, other, x, w, column, image)
+
+
+@pytest.mark.parametrize("case", CONVS, ids=str)
+def test_gradients_of_convolutions(run_node, case):
+    x, w = draw(*case[0]), draw(*case[1])
+    y = ops.conv(*(Value(TensorType.make(DType.F32, a.shape)) for a in (x, w)), *case[2:])
+    dy = draw(*y.type.concrete({}))
+
+    def masked(dy, w, x):
+        dx = ops.conv_input_gradient(dy, w, x.shape, *case[2:])
+        return ops.select(ops.greater(x, 0.0), dx, ops.multiply(dx, 0.0))
+
+    def step(x, dy, w):
+        dw = ops.conv_weight_gradient(x, dy, w.shape, *case[2:])
+        return ops.subtract(w, ops.multiply(dw, 0.1))
+
+    check(run_node, masked, dy, w, x)
+    check(run_node, step, x, dy, w)
+
+
+def test_sizes_known_when_running(run_node):
+    sizes = (("n", 20), (20, 40), (1, 40))
+    types = [TensorType.make(DType.F32, tuple(map(dim, s))) for s in sizes]
+    values, inside = [Value(t) for t in types], [Value(t) for t in types]
+    result = relu(ops.add(ops.matmul(*inside[:2]), inside[2]))
+    inputs = tuple(Input(f"x{k}", v) for k, v in enumerate(inside))
+    op = Fused(Graph("fused", inputs, (Output("y", result),)), result.shape, ())
+    node = apply(op, *values).node
+    for n in (1, 37):
+        arrays = draw(n, 20), draw(20, 40), draw(1, 40)
+        got = run_node(node, lower(node), arrays, {"n": n}, threads=2)[0]
+        wanted = np.maximum(arrays[0] @ arrays[1] + arrays[2], 0)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
