@@ -16,18 +16,17 @@ from dnnc.cli._made_up import BATCH, made_up
 from dnnc.cli._options import answer, debug_option, file_argument, json_option, threads_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from dnnc.ir.graph import Graph, Node
+    from dnnc.ir.graph import Graph, Node, Value
     from dnnc.model import Program
-    from dnnc.program.executable import ProfileEntry
 
 
 @dataclass(slots=True)
-class Line:
+class Layer:
     """A layer's share of a program: `seconds` in all its steps, `flops` counted for them."""
 
-    layer: str
+    name: str
     seconds: float = 0.0
     flops: int = 0
     bytes: int = 0
@@ -40,11 +39,11 @@ class Profile:
 
     name: str
     sizes: str
-    lines: list[Line]
+    layers: list[Layer]
 
     @property
     def seconds(self) -> float:
-        return sum(line.seconds for line in self.lines)
+        return sum(layer.seconds for layer in self.layers)
 
 
 @click.command("profile")
@@ -111,26 +110,59 @@ def _profile(title: str, graph: Graph, batch: int, repeat: int) -> Profile:
     inputs = made_up(graph, batch)
     executable = Executable(graph)
     executable({key: array.copy() for key, array in inputs.items()})
-    lines: dict[str, Line] = {}
+    weights = _weights(graph)
+    layers: dict[str, Layer] = {}
     for entry in executable.profile(inputs, repeat):
-        layer = _layer(entry)
-        line = lines.setdefault(layer, Line(layer))
-        line.seconds += entry.seconds
-        line.flops += entry.flops
-        line.bytes += entry.bytes
-        line.steps += 1
+        name = _name(entry.node, weights)
+        layer = layers.setdefault(name, Layer(name))
+        layer.seconds += entry.seconds
+        layer.flops += entry.flops
+        layer.bytes += entry.bytes
+        layer.steps += 1
     shapes = (
         f"{item.name} {list(inputs[item.name].shape)}"
         for item in graph.inputs
         if item.role == "data"
     )
-    return Profile(title, ", ".join(shapes), list(lines.values()))
+    return Profile(title, ", ".join(shapes), list(layers.values()))
 
 
-def _layer(entry: ProfileEntry) -> str:
-    """The path of the layer that a step computes; of a fused one, that of its own origin."""
-    node: Node | None = entry.node
-    return (node.origin.path if node is not None else "") or "(other)"
+def _weights(graph: Graph) -> dict[Value, str]:
+    """Values that depend on parameters and states alone, with a parameter of each ("": none)."""
+    found = {
+        item.value: item.name if item.role == "parameter" else ""
+        for item in graph.inputs
+        if item.role in ("parameter", "state")
+    }
+    for node in graph.nodes:
+        if all(operand in found for operand in node.operands):
+            name = next((found[operand] for operand in node.operands if found[operand]), "")
+            found.update(dict.fromkeys(node.results, name))
+    return found
+
+
+def _name(node: Node | None, weights: Mapping[Value, str]) -> str:
+    """The layer that a step belongs to, or else the text that it comes from.
+
+    A product that is fused with what follows it belongs to the layer whose weights it reads.
+    """
+    from dnnc.ops.control import Fused
+    from dnnc.ops.conv import Convolution
+    from dnnc.ops.linear import MatMul
+
+    if node is None:
+        return "(copies)"
+    inner = node.op.body.nodes if isinstance(node.op, Fused) else []
+    if any(isinstance(item.op, (MatMul, Convolution)) for item in (node, *inner)):
+        for operand in node.operands:
+            if name := weights.get(operand):
+                return name.rpartition(".")[0] or name
+    if node.origin.path or node.origin.span is None:
+        return node.origin.path or node.op.name
+    span = node.origin.span
+    text = " ".join(span.text.split())
+    line, _ = span.source.position(span.start)
+    return f"{text if len(text) <= 30 else text[:29] + '…'} (line {line})"
 
 
 def _plain(profiles: Iterable[Profile]) -> list[dict[str, Any]]:
@@ -148,12 +180,12 @@ def _show(profiles: Iterable[Profile], ceiling: float, threads: int) -> None:
         table = Table(box=None, pad_edge=False, title_justify="left", title=profile.name)
         for heading in ("layer", "steps", "µs", "share", "MFLOP", "GFLOP/s", "of ceiling"):
             table.add_column(heading, justify="left" if heading == "layer" else "right")
-        total = Line("total")
-        for line in sorted(profile.lines, key=lambda line: -line.seconds):
-            table.add_row(*_cells(line, profile.seconds, ceiling))
-            total.seconds += line.seconds
-            total.flops += line.flops
-            total.steps += line.steps
+        total = Layer("total")
+        for layer in sorted(profile.layers, key=lambda layer: -layer.seconds):
+            table.add_row(*_cells(layer, profile.seconds, ceiling))
+            total.seconds += layer.seconds
+            total.flops += layer.flops
+            total.steps += layer.steps
         table.add_row(*_cells(total, profile.seconds, ceiling), style="bold")
         console.print(table, f"  {profile.sizes}", sep="\n")
         console.print()
@@ -163,14 +195,14 @@ def _show(profiles: Iterable[Profile], ceiling: float, threads: int) -> None:
     )
 
 
-def _cells(line: Line, whole: float, ceiling: float) -> tuple[str, ...]:
-    rate = line.flops / line.seconds if line.seconds else 0.0
+def _cells(layer: Layer, whole: float, ceiling: float) -> tuple[str, ...]:
+    rate = layer.flops / layer.seconds if layer.seconds else 0.0
     return (
-        line.layer,
-        str(line.steps),
-        f"{1e6 * line.seconds:.1f}",
-        f"{line.seconds / whole:.0%}" if whole else "",
-        f"{line.flops / 1e6:.2f}" if line.flops else "",
-        f"{rate / 1e9:.1f}" if line.flops else "",
-        f"{rate / ceiling:.0%}" if line.flops else "",
+        layer.name,
+        str(layer.steps),
+        f"{1e6 * layer.seconds:.1f}",
+        f"{layer.seconds / whole:.0%}" if whole else "",
+        f"{layer.flops / 1e6:.2f}" if layer.flops else "",
+        f"{rate / 1e9:.1f}" if layer.flops else "",
+        f"{rate / ceiling:.0%}" if layer.flops else "",
     )

@@ -15,9 +15,7 @@ from click.testing import CliRunner
 from dnnc.cli import Commands
 from dnnc.cli import command as dnnc
 from dnnc.cli._options import debug_option, json_option
-from dnnc.diagnostics import Diagnostic, DnnError, register_codes
-
-register_codes({"E999": "an error of the tests"})
+from dnnc.diagnostics import Diagnostic, DnnError
 
 
 def raising(error: BaseException) -> Commands:
@@ -40,17 +38,17 @@ def raising(error: BaseException) -> Commands:
 
 
 def test_diagnostics_go_to_standard_error() -> None:
-    errors = [Diagnostic("E999", "first"), Diagnostic("E999", "second")]
+    errors = [Diagnostic("E702", "first"), Diagnostic("E702", "second")]
     result = CliRunner().invoke(raising(DnnError(errors)), ["go"])
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "error[E999]: first" in result.stderr
-    assert "error[E999]: second" in result.stderr
+    assert "error[E702]: first" in result.stderr
+    assert "error[E702]: second" in result.stderr
     assert "2 errors" in result.stderr
 
 
 def test_diagnostics_as_json_go_to_standard_output() -> None:
-    error = DnnError(Diagnostic("E999", "first", help="try"))
+    error = DnnError(Diagnostic("E702", "first", help="try"))
     result = CliRunner().invoke(raising(error), ["go", "--json"])
     assert result.exit_code == 1
     answer = json.loads(result.stdout)
