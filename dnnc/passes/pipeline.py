@@ -8,6 +8,7 @@
     fold_norm   in programs that only predict: affine steps after a product go into its weights
     masks       the gradient of a rectifier reads its result, so that its operand need not be kept
     softmax     its gradient is written in terms of its result
+    sums        constant factors leave sums, so that fewer passes over a tensor do
     fuse        pointwise work and reductions become one kernel a group
 
 `share` comes first because bodies of loops share values only until they are rewritten, then `fold`
@@ -28,7 +29,7 @@ from dnnc.autodiff import share_scans
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 from dnnc.ir.graph import Graph
 from dnnc.ir.text import print_graph
-from dnnc.passes import cse, fold, fold_norm, fuse, hoist, masks, prepare, simplify, softmax
+from dnnc.passes import cse, fold, fold_norm, fuse, hoist, masks, prepare, simplify, softmax, sums
 from dnnc.passes.check import check_pass
 from dnnc.passes.trace import counting, say
 
@@ -54,6 +55,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("fold_norm", fold_norm.run),
     Pass("masks", masks.run),
     Pass("softmax", softmax.run),
+    Pass("sums", sums.run),
     Pass("fuse", fuse.run),
 )
 
