@@ -57,7 +57,6 @@ class Binding:
     keep: list[np.ndarray]
     roots: int
     seconds: float
-    output_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def address(self, location: Location, roots: Sequence[int]) -> int:
         """The address of a value of the outermost level."""
@@ -137,7 +136,7 @@ class _Binder:
             steps.append(Step(item, start, len(self.table), flops, size))
         patches = self.flat_patches()
         which, offsets, strides = np.array(self.slots or [(0, 0, 0)], np.int64).T.copy()
-        binding = Binding(
+        return Binding(
             self.sizes,
             np.array(self.table or [0], np.int64),
             patches,
@@ -152,10 +151,6 @@ class _Binder:
             self.roots,
             self.seconds,
         )
-        for output in self.plan.graph.outputs:
-            if output.updates is None:
-                binding.output_shapes[output.name] = output.value.type.concrete(self.sizes)
-        return binding
 
     # Memory.
 

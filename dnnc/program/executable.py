@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dnnc.ir.graph import Graph, Node, Value
+from dnnc.ir.graph import Graph, Node, Output, Value
 from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import Header
 from dnnc.kernels.load import load_lowerings
@@ -66,6 +66,7 @@ class Executable:
         self._returned = [s.name for s in self.plan.storages if s.kind == "output"]
         self._programs: dict[tuple[int, ...], _Program] = {}
         self._arena = aligned(0)
+        self._arena_address = self._arena.ctypes.data
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -75,7 +76,7 @@ class Executable:
             program, outputs = self._prepare(feed)
             program.run()
             self._feeds.release()
-            return {output.name: outputs[output.name] for output in self._outputs}
+            return outputs
 
     def profile(self, inputs: Mapping[str, np.ndarray], repetitions: int = 5) -> list[ProfileEntry]:
         """Time of each step. The arrays of the caller stay as they are."""
@@ -139,20 +140,16 @@ class Executable:
         program = self._programs.get(feed.key)
         if program is None:
             binding = bind(self.plan, self._addresses, feed.sizes, self.threads)
-            program = self._programs[feed.key] = _Program(binding, self._team)
-        binding = program.binding
-        if len(self._arena) < binding.arena_bytes:
-            self._arena = aligned(binding.arena_bytes)
-        outputs = {
-            output.name: np.empty(binding.output_shapes[output.name], output.value.type.dtype.numpy)
-            for output in self._outputs
-        }
-        roots = program.roots
-        roots[ARENA] = self._arena.ctypes.data
-        count = len(feed.addresses)
+            program = self._programs[feed.key] = _Program(binding, self._team, self._outputs)
+        if len(self._arena) < program.binding.arena_bytes:
+            self._arena = aligned(program.binding.arena_bytes)
+            self._arena_address = self._arena.ctypes.data
+        outputs = {name: np.empty(shape, dtype) for name, shape, dtype in program.outputs}
+        roots, count = program.roots, len(feed.addresses)
+        roots[ARENA] = self._arena_address
         roots[2 : 2 + count] = feed.addresses
-        for k, name in enumerate(self._returned):
-            roots[2 + count + k] = outputs[name].ctypes.data
+        for k, name in enumerate(self._returned, 2 + count):
+            roots[k] = outputs[name].__array_interface__["data"][0]
         return program, outputs
 
     def _watch(self, program: _Program) -> tuple[Node, str] | None:
@@ -192,8 +189,12 @@ class Executable:
 class _Program:
     """A binding with the memory that the driver reads: header, roots, and slots for each thread."""
 
-    def __init__(self, binding: Binding, team: Team) -> None:
+    def __init__(self, binding: Binding, team: Team, outputs: Sequence[Output]) -> None:
         self.binding, self.team = binding, team
+        self.outputs = [
+            (o.name, o.value.type.concrete(binding.sizes), o.value.type.dtype.numpy)
+            for o in outputs
+        ]
         self.roots = np.zeros(binding.roots, np.int64)
         stride = round_up(8 * len(binding.which))
         self.slots = aligned(stride * team.threads)

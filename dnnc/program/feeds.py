@@ -17,13 +17,13 @@ __all__ = ["Feed", "Feeds"]
 class Feed:
     """Addresses of the inputs in their order, and the sizes; `key` identifies the sizes."""
 
-    addresses: list[int]
+    addresses: np.ndarray
     sizes: dict[str, int]
     key: tuple[int, ...]
 
 
 class Feeds:
-    """The inputs of a graph. An array that is handed over again is not checked again."""
+    """The inputs of a graph. What was checked for the call before is not checked again."""
 
     def __init__(self, graph: Graph) -> None:
         self.inputs = graph.inputs
@@ -32,9 +32,16 @@ class Feeds:
         self.symbols = sorted(graph.symbols)
         self._check_symbols()
         count = len(graph.inputs)
+        self._named = list(enumerate(item.name for item in graph.inputs))
+        self._dtypes = [item.value.type.dtype.numpy for item in graph.inputs]
+        #: Inputs whose arrays the next call is unlikely to hand over again.
+        self._passing = [
+            k for k, item in enumerate(graph.inputs) if item.role not in ("parameter", "state")
+        ]
         self._given: list[object] = [None] * count
         self._held: list[np.ndarray | None] = [None] * count
-        self._addresses = [0] * count
+        self._shapes: list[tuple[int, ...] | None] = [None] * count
+        self._addresses = np.zeros(count, np.int64)
         self._feed: Feed | None = None
 
     def _check_symbols(self) -> None:
@@ -45,40 +52,55 @@ class Feeds:
 
     def take(self, inputs: Mapping[str, np.ndarray]) -> Feed:
         """Check the inputs of a call; ValueError names the first that does not fit."""
-        changed = self._feed is None
-        for k, item in enumerate(self.inputs):
+        given_before = self._given
+        for k, name in self._named:
             try:
-                given = inputs[item.name]
+                given = inputs[name]
             except KeyError:
-                raise ValueError(f"input {item.name} ({item.value.type}) is missing") from None
-            if given is not self._given[k]:
-                changed = True
-                self._accept(k, item, given)
+                expected = self.inputs[k].value.type
+                raise ValueError(f"input {name} ({expected}) is missing") from None
+            if given is not given_before[k]:
+                self._accept(k, given)
         if len(inputs) != len(self.inputs):
             unknown = sorted(set(inputs) - {item.name for item in self.inputs})
             raise ValueError(f"there is no input {', '.join(unknown)}")
-        if changed or self._feed is None:
+        if self._feed is None:
             self._feed = self._measure()
         return self._feed
 
     def release(self) -> None:
         """Let go of arrays that the next call is unlikely to hand over again."""
-        for k, item in enumerate(self.inputs):
-            if item.role not in ("parameter", "state"):
-                self._given[k] = self._held[k] = None
+        for k in self._passing:
+            self._given[k] = self._held[k] = None
 
     def forget(self) -> None:
         """Let go of all arrays."""
         self._given = [None] * len(self.inputs)
         self._held = [None] * len(self.inputs)
-        self._feed = None
 
-    def _accept(self, k: int, item: Input, given: np.ndarray) -> None:
+    def _accept(self, k: int, given: np.ndarray) -> None:
         # Until it has passed, a failed array must not look like one seen before.
-        self._given[k], self._feed = None, None
-        expected = item.value.type
+        self._given[k] = None
+        fitting = given
+        if (
+            type(given) is not np.ndarray
+            or given.dtype != self._dtypes[k]
+            or given.shape != self._shapes[k]
+            or not given.flags.c_contiguous
+            or not given.flags.writeable
+        ):
+            fitting = self._convert(k, given)
+        self._held[k] = fitting
+        self._addresses[k] = fitting.__array_interface__["data"][0]
+        # A copy would go stale when its original changes.
+        self._given[k] = given if fitting is given else None
+
+    def _convert(self, k: int, given: np.ndarray) -> np.ndarray:
+        """The array in the layout that kernels read; ValueError where it does not fit."""
+        item = self.inputs[k]
+        self._shapes[k], self._feed = None, None
+        expected, dtype = item.value.type, self._dtypes[k]
         array = _checked_array(item.name, expected, given)
-        dtype = expected.dtype.numpy
         if item.name in self.updated:
             if array is not given or array.dtype != dtype or not array.flags.c_contiguous:
                 raise ValueError(
@@ -87,31 +109,28 @@ class Feeds:
                 )
             if not array.flags.writeable:
                 raise ValueError(f"input {item.name} is updated in place, but is read-only")
-        fitting = np.ascontiguousarray(array, dtype).reshape(array.shape)
-        self._held[k] = fitting
-        self._addresses[k] = fitting.ctypes.data
-        # A copy would go stale when its original changes.
-        self._given[k] = given if fitting is array or fitting.base is array else None
+        self._shapes[k] = array.shape
+        if array.dtype == dtype and array.flags.c_contiguous:
+            return array
+        return np.ascontiguousarray(array, dtype).reshape(array.shape)
 
     def _measure(self) -> Feed:
         sizes: dict[str, int] = {}
         owner: dict[str, str] = {}
-        for item, array in self._pairs():
-            for size, found in zip(item.value.shape, array.shape, strict=True):
+        for item, shape in self._pairs():
+            for size, found in zip(item.value.shape, shape, strict=True):
                 name = size.name
                 if name is None:
                     continue
                 if sizes.setdefault(name, found) != found:
                     raise ValueError(
                         f"size {name} is {sizes[name]} in input {owner[name]} and {found} in "
-                        f"input {item.name} ({item.value.type}, got {_described(array)})"
+                        f"input {item.name}, which is {item.value.type}"
                     )
                 owner.setdefault(name, item.name)
-        for item, array in self._pairs():
-            if item.value.type.concrete(sizes) != array.shape:
-                raise ValueError(
-                    f"input {item.name} must be {item.value.type}, got {_described(array)}"
-                )
+        for item, shape in self._pairs():
+            if item.value.type.concrete(sizes) != shape:
+                raise ValueError(f"input {item.name} must be {item.value.type}, got {list(shape)}")
         for symbol, bound in self.bounds.items():
             if symbol in sizes and sizes[symbol] > bound.evaluate(sizes):
                 raise ValueError(
@@ -119,13 +138,13 @@ class Feeds:
                     f"but may be at most {bound.evaluate(sizes)}"
                 )
         key = tuple(sizes[symbol] for symbol in self.symbols)
-        return Feed(list(self._addresses), sizes, key)
+        return Feed(self._addresses, sizes, key)
 
-    def _pairs(self) -> list[tuple[Input, np.ndarray]]:
+    def _pairs(self) -> list[tuple[Input, tuple[int, ...]]]:
         return [
-            (item, array)
-            for item, array in zip(self.inputs, self._held, strict=True)
-            if array is not None
+            (item, shape)
+            for item, shape in zip(self.inputs, self._shapes, strict=True)
+            if shape is not None
         ]
 
 

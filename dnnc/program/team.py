@@ -27,6 +27,7 @@ __all__ = ["Team", "aligned", "default_threads", "team"]
 _IDLE_SPINS = 2000
 #: The result of the driver on thread 0, which it sets to zero when it is done.
 _PENDING = 2
+_UNREAD = 4
 
 NativeFunction = ctypes.CFUNCTYPE(ctypes.c_int32, *(ctypes.c_int64,) * 5)
 
@@ -123,9 +124,9 @@ class Team:
 
     def run_alone(self, header: int) -> None:
         """Run the program of a header on the calling thread."""
-        ignored = (ctypes.c_int64 * 2)()
-        address = ctypes.addressof(ignored)
-        self._driver(address, address + 8, header, 0, 1)
+        # Results are not looked at, so calls on several threads may share their place.
+        place = self._result + 8 * _UNREAD
+        self._driver(place, place + 8, header, 0, 1)
 
     def _work(self, tid: int) -> None:
         result = self._result + ALIGNMENT * 2 * tid
