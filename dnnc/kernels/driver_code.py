@@ -33,8 +33,9 @@ from dnnc.kernels.intrinsics import (
 
 __all__ = ["copy", "driver", "post", "worker"]
 
-#: Rounds of a spin loop before a thread offers its processor to others.
-_SPINS = 1000
+#: Rounds of a spin loop before a thread offers its processor to others: a few microseconds. Where
+#: other work keeps the team on one processor, this is what every barrier costs.
+_SPINS = 64
 
 _get, _put = load("i64"), store("i64")
 _give_way = types.ExternalFunction("sched_yield", types.int32())
@@ -150,6 +151,8 @@ def worker(state: int, tid: int, spins: int) -> int:
         elif idle < spins:
             pause()
             idle += 1
+            if idle % _SPINS == 0:
+                _give_way()
         else:
             atomic_store(own, 1)
             # Work may come between the last look and the mark. Who takes the mark away, the

@@ -24,7 +24,7 @@ from dnnc.program.memory import ALIGNMENT
 __all__ = ["Team", "aligned", "default_threads", "team"]
 
 #: Rounds that a worker spins for more work: some 50 microseconds.
-_IDLE_SPINS = 2000
+_IDLE_SPINS = 1000
 #: The result of the driver on thread 0, which it sets to zero when it is done.
 _PENDING = 2
 _UNREAD = 4
