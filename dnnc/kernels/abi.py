@@ -47,12 +47,13 @@ class Kernel:
     """Code that programs share. Two kernels with one `key` are the same code.
 
     `build` returns the Python function; it is called only where the machine code is not in the
-    cache.
+    cache. `source` is its text where it was generated.
     """
 
     name: str
     key: str
     build: Callable[[], Callable[[int, int, int], int]]
+    source: str = ""
 
     def __repr__(self) -> str:
         return f"<kernel {self.name} {self.key[:8]}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dnnc.ir.dims import Dim, dim, product
@@ -209,6 +209,7 @@ class Builder:
         text = self.writer.text(self.arguments.prologue)
         source = self.source
         kernel: Kernel = make_kernel(name, lambda: _function(text, source), source.key(text))
+        kernel = replace(kernel, source=text)
         return Call(kernel, tuple(self.arguments.list), flops or dim(0), in_place)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnnc import environment
 from dnnc.ir.graph import Graph, Node, Output, Value
 from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import Header
@@ -19,6 +20,7 @@ from dnnc.program.feeds import Feed, Feeds
 from dnnc.program.locations import CallItem, LoopItem, leaves
 from dnnc.program.memory import round_up
 from dnnc.program.plan import Plan, make_plan
+from dnnc.program.show import needed_kernels, show_kernels
 from dnnc.program.team import Team, aligned, default_threads, team
 
 __all__ = ["Executable", "ProfileEntry"]
@@ -55,7 +57,9 @@ class Executable:
         self.graph = graph
         self.threads = threads or default_threads()
         self.plan: Plan = make_plan(graph)
-        kernels = [item.call.kernel for item in leaves(self.plan.items)]
+        kernels = needed_kernels(self.plan)
+        if environment.debug() >= 4:
+            show_kernels(graph.name, kernels, machine_code=environment.debug() >= 5)
         loaded = load_kernels(kernels)
         self._addresses = {
             kernel.key: address for kernel, address in zip(kernels, loaded, strict=True)

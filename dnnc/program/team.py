@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dnnc import environment
 from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import TeamState, driver_kernel, post_kernel, worker_kernel
 from dnnc.program.memory import ALIGNMENT
@@ -41,16 +42,10 @@ def aligned(count: int) -> np.ndarray:
 
 def default_threads() -> int:
     """`DNNC_THREADS`, else the processors that this process may use, counting a core once."""
-    chosen = os.environ.get("DNNC_THREADS", "")
-    if chosen:
-        if not chosen.isdigit() or int(chosen) < 1:
-            raise ValueError(f"DNNC_THREADS must be a positive number, got {chosen!r}")
-        return int(chosen)
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    usable = os.sched_getaffinity(0)
-    cores = {_core(cpu) for cpu in usable}
-    return max(1, len(cores))
+    count = environment.threads()
+    if os.environ.get("DNNC_THREADS") or not hasattr(os, "sched_getaffinity"):
+        return count
+    return len({_core(cpu) for cpu in os.sched_getaffinity(0)})
 
 
 def _core(cpu: int) -> str:
