@@ -27,5 +27,5 @@ class Code(Integer):
         object.__setattr__(self, "kernel", kernel)
 
     @property
-    def size(self) -> Dim:  # type: ignore[override]
+    def size(self) -> Dim:
         return dim(load_kernels([self.kernel])[0])

@@ -41,12 +41,14 @@ __all__ = ["conv_calls", "conv_input_calls", "conv_weight_calls"]
 
 @lowering(Conv)
 def lower_conv(node: Node) -> list[Call]:
-    return conv_calls(node.op, *node.operands, node.results[0])
+    x, w = node.operands
+    return conv_calls(node.op, x, w, node.results[0])
 
 
 @lowering(ConvInputGradient)
 def lower_conv_input_gradient(node: Node) -> list[Call]:
-    return conv_input_calls(node.op, *node.operands, node.results[0])
+    dy, w = node.operands
+    return conv_input_calls(node.op, dy, w, node.results[0])
 
 
 @anchored(Conv, ConvInputGradient)
@@ -58,7 +60,11 @@ def lower_fused_conv(node: Node, anchor: Node) -> list[Call]:
 
 @anchored(ConvWeightGradient)
 def lower_fused_conv_weight_gradient(node: Node, anchor: Node) -> list[Call]:
-    return calls_apart(node, anchor, lambda v, to: conv_weight_calls(anchor.op, *v, to))
+    def calls(operands: tuple[Value, ...], target: Value) -> list[Call]:
+        x, dy = operands
+        return conv_weight_calls(anchor.op, x, dy, target)
+
+    return calls_apart(node, anchor, calls)
 
 
 def conv_calls(

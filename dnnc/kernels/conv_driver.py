@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from dnnc.kernels.conv_planes import BUDGET, build_fill, build_offsets
 from dnnc.kernels.tiles import Tile
@@ -30,7 +31,7 @@ def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
     multiply = register_jitable(_build_multiply(tile))
     size = tile.bytes_each
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def extent(args: int, axis: int) -> tuple[int, int, int]:
         """First and last grid coordinate along an axis, and the largest shift of a tap."""
         stride, pad = slot(args, _SH + axis), slot(args, _TOP + axis)
@@ -210,92 +211,128 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
 
 
 def _build_finish(tile: Tile) -> Callable[..., None]:
-    """Takes one computed panel to where it belongs, and calls the epilogue on each piece of a
-    line."""
-    from dnnc.kernels.intrinsics import call_kernel, load, slot, store, zero_bytes
-    from dnnc.kernels.moves import copy_rows
+    """Takes one computed panel to where it belongs, piece of a line by piece."""
+    from numba.extending import register_jitable
 
-    put, get, put_one = store("i64"), load(tile.dtype, 1), store(tile.dtype, 0)
-    size, most, copy = tile.bytes_each, tile.columns, copy_rows(tile)
+    from dnnc.kernels.intrinsics import slot, zero_bytes
+
+    deliver = register_jitable(_build_deliver(tile))
+    size, most = tile.bytes_each, tile.columns
 
     def finish(
         args: int, image: int, channel: int, rows: int, depth: int, whole: bool, line: int,
         column: int, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
     ) -> None:  # fmt: skip
-        epilogue, region = slot(args, _EPILOGUE), slot(args, _WORDS) + 12 * 8
-        if whole and depth > 0:
-            return
-        ho, wo = slot(args, _HO), slot(args, _WO)
-        plane = ho * wo * size
+        plane = slot(args, _HO) * slot(args, _WO) * size
         out = slot(args, _OUT) + (image * slot(args, _O) + channel) * plane
         at = 0
-        while at < most and line < lines:
+        while at < most and line < lines and not (whole and depth > 0):
             count = min(columns - column, most - at)
             if count > 0:
                 y, x = h + line * sh, w + column * sw
-                to = out + (y * wo + x) * size
+                to = out + (y * slot(args, _WO) + x) * size
                 source, stride = slot(args, _TILE) + at * size, most * size
                 if whole:
                     source, stride = to, plane
                 if depth == 0:
                     for i in range(rows):
                         zero_bytes(source + i * stride, count * size)
-                if epilogue:
-                    put(region, 0, source)
-                    put(region, 1, stride)
-                    put(region, 2, rows)
-                    put(region, 3, count)
-                    put(region, 4, image)
-                    put(region, 5, channel)
-                    put(region, 6, y)
-                    put(region, 7, x)
-                    put(region, 8, sw)
-                    call_kernel(epilogue, args + 8 * _SLOTS, region, 0)
-                elif sw == 1 and not whole:
-                    copy(to, plane, source, stride, rows, count)
-                elif not whole:
-                    for i in range(rows):
-                        for j in range(count):
-                            put_one(to + i * plane, j * sw, get(source + i * stride, j))
-            if whole:
-                return
-            at += wide - column
+                if not whole:
+                    deliver(args, image, channel, y, x, to, source, rows, count, sw)
+            at = most if whole else at + wide - column
             line, column = line + 1, 0
 
     return finish
 
 
+def _build_deliver(tile: Tile) -> Callable[..., None]:
+    """`f(args, image, channel, y, x, to, source, rows, count, step)`: one piece of the tile, copied
+    or given to the epilogue."""
+    from dnnc.kernels.intrinsics import call_kernel, load, slot, store
+    from dnnc.kernels.moves import copy_rows
+
+    put, get, put_one = store("i64"), load(tile.dtype, 1), store(tile.dtype, 0)
+    size, most, copy = tile.bytes_each, tile.columns, copy_rows(tile)
+
+    def deliver(
+        args: int, image: int, channel: int, y: int, x: int, to: int, source: int, rows: int,
+        count: int, step: int,
+    ) -> None:  # fmt: skip
+        region, stride = slot(args, _WORDS) + 12 * 8, most * size
+        plane = slot(args, _HO) * slot(args, _WO) * size
+        if slot(args, _EPILOGUE):
+            put(region, 0, source)
+            put(region, 1, stride)
+            put(region, 2, rows)
+            put(region, 3, count)
+            put(region, 4, image)
+            put(region, 5, channel)
+            put(region, 6, y)
+            put(region, 7, x)
+            put(region, 8, step)
+            call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+        elif step == 1:
+            copy(to, plane, source, stride, rows, count)
+        else:
+            for i in range(rows):
+                for j in range(count):
+                    put_one(to + i * plane, j * step, get(source + i * stride, j))
+
+    return deliver
+
+
 def build_gather_weights(size: int) -> Callable[[int, int, int], int]:
     """Weights [O, C / groups, kh, kw] as [group, class, channel, (output of the group, tap)]."""
-    from dnnc.kernels.intrinsics import load, share, slot, store
+    from dnnc.kernels.intrinsics import share, slot
 
-    word = "i32" if size == 4 else "i64"
-    get, put = load(word, 1), store(word, 0)
+    taps, gather = _build_class(size)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        to, w = slot(args, 0), slot(args, 1)
-        channels, kh, kw, groups = slot(args, 3), slot(args, 4), slot(args, 5), slot(args, 6)
-        sh, sw, dh, dw = slot(args, 7), slot(args, 8), slot(args, 9), slot(args, 10)
+        groups, channels = slot(args, 6), slot(args, 3)
         outputs = slot(args, 2) // groups
         start, stop = share(groups * channels, 1, tid, threads)
         for unit in range(start, stop):
             group, c = unit // channels, unit % channels
-            done = group * outputs * channels * kh * kw
-            for r in range(sh):
-                for s in range(sw):
-                    taps = 0
-                    for ky in range(kh):
-                        for kx in range(kw):
-                            taps += ky * dh % sh == r and kx * dw % sw == s
-                    place = done + c * outputs * taps
-                    for o in range(group * outputs, (group + 1) * outputs):
-                        for ky in range(kh):
-                            for kx in range(kw):
-                                if ky * dh % sh == r and kx * dw % sw == s:
-                                    at = ((o * channels + c) * kh + ky) * kw + kx
-                                    put(to, place, get(w, at))
-                                    place += 1
-                    done += channels * outputs * taps
+            to = slot(args, 0) + group * outputs * channels * slot(args, 4) * slot(args, 5) * size
+            for r in range(slot(args, 7)):
+                for s in range(slot(args, 8)):
+                    each = outputs * taps(args, r, s) * size
+                    gather(args, to + c * each, group, c, r, s)
+                    to += channels * each
         return 0
 
     return kernel
+
+
+def _build_class(size: int) -> tuple[Any, Any]:
+    """`taps(args, r, s)`: how many a class has; `gather(args, to, group, c, r, s)`: its weights of
+    one channel."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import load, slot, store
+
+    word = "i32" if size == 4 else "i64"
+    get, put = load(word, 1), store(word, 0)
+
+    @register_jitable
+    def taps(args: int, r: int, s: int) -> int:
+        down, across = 0, 0
+        for ky in range(slot(args, 4)):
+            down += ky * slot(args, 9) % slot(args, 7) == r
+        for kx in range(slot(args, 5)):
+            across += kx * slot(args, 10) % slot(args, 8) == s
+        return down * across
+
+    @register_jitable
+    def gather(args: int, to: int, group: int, c: int, r: int, s: int) -> None:
+        kh, kw, sh, sw = slot(args, 4), slot(args, 5), slot(args, 7), slot(args, 8)
+        outputs = slot(args, 2) // slot(args, 6)
+        for o in range(group * outputs, (group + 1) * outputs):
+            w = slot(args, 1) + (o * slot(args, 3) + c) * kh * kw * size
+            for ky in range(kh):
+                for kx in range(kw):
+                    if ky * slot(args, 9) % sh == r and kx * slot(args, 10) % sw == s:
+                        put(to, 0, get(w, ky * kw + kx))
+                        to += size
+
+    return taps, gather

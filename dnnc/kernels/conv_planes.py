@@ -75,24 +75,13 @@ def build_fill(tile: Tile) -> Any:
     outside of the image."""
     from numba.extending import register_jitable
 
-    from dnnc.kernels.intrinsics import load, slot, store, zero_bytes
+    from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.moves import pad_row
 
     size = tile.bytes_each
-    get, put = load(tile.dtype, 1), store(tile.dtype, 0)
-    pad, pad_even = pad_row(tile), pad_row(tile, 2)
+    pad, pad_even, spread = pad_row(tile), pad_row(tile, 2), _build_spread(tile)
 
-    @register_jitable  # type: ignore[untyped-decorator]
-    def spread(to: int, at: int, w: int, first: int, step: int, wide: int) -> None:
-        """Every `step`th element from index `first` on, which may lie outside of the row."""
-        start = min(max((step - 1 - first) // step, 0), wide)
-        stop = min(max((w - first + step - 1) // step, start), wide)
-        zero_bytes(to, start * size)
-        for j in range(start, stop):
-            put(to, j, get(at, first + step * j))
-        zero_bytes(to + stop * size, (wide - stop) * size)
-
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def fill(
         args: int,
         image: int,
@@ -127,3 +116,25 @@ def build_fill(tile: Tile) -> Any:
                         to += wide * size
 
     return fill
+
+
+def _build_spread(tile: Tile) -> Any:
+    """`f(to, at, w, first, step, wide)`: every `step`th element from index `first` on, which may
+    lie outside of the row."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import load, store, zero_bytes
+
+    size = tile.bytes_each
+    get, put = load(tile.dtype, 1), store(tile.dtype, 0)
+
+    @register_jitable
+    def spread(to: int, at: int, w: int, first: int, step: int, wide: int) -> None:
+        start = min(max((step - 1 - first) // step, 0), wide)
+        stop = min(max((w - first + step - 1) // step, start), wide)
+        zero_bytes(to, start * size)
+        for j in range(start, stop):
+            put(to, j, get(at, first + step * j))
+        zero_bytes(to + stop * size, (wide - stop) * size)
+
+    return spread

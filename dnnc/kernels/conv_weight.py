@@ -33,7 +33,8 @@ _STRIP, _PLANES, _OFFSETS, _STEPS, _PACKED, _WORDS, _CHUNKS = range(20, 27)
 
 @lowering(ConvWeightGradient)
 def lower_conv_weight_gradient(node: Node) -> list[Call]:
-    return conv_weight_calls(node.op, *node.operands, node.results[0])
+    x, dy = node.operands
+    return conv_weight_calls(node.op, x, dy, node.results[0])
 
 
 def conv_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:

@@ -143,7 +143,7 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
         f"source, source_row = slot(tid, {Region.SOURCE + 0}), slot(tid, {Region.SOURCE_ROW + 0})",
         f"step = slot(tid, {Region.STEP + 0})",
     )
-    apart = isinstance(anchor.op, ConvInputGradient) and anchor.op.strides != (1, 1)
+    apart = isinstance(anchor.op, ConvInputGradient) and any(s != 1 for s in anchor.op.strides)
     with w.block("for r in range(rows):"):
         w.add(f"i{row} = first_row + r", "sums = source + r * source_row")
         with b.moved(list(range(last))), w.block("for j in range(columns):"):

@@ -54,7 +54,7 @@ def lower_fused_matmul(node: Node, anchor: Node) -> list[Call]:
     out = anchor.results[0]
     a, b = operands_of(node, anchor)
     if not out.type.dtype.is_float:
-        return calls_apart(node, anchor, lambda v, to: [matmul_call(anchor.op, *v, to)])
+        return calls_apart(node, anchor, lambda _, to: [matmul_call(anchor.op, a, b, to)])
     return [matmul_call(anchor.op, a, b, Value(out.type), Epilogue.of(node, anchor))]
 
 
@@ -192,10 +192,9 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
     """One block of rows by the panels of a group, of which those before `whole` are not packed."""
     from numba.extending import register_jitable
 
-    from dnnc.kernels.intrinsics import call_kernel, copy_bytes, slot, store, zero_bytes
-    from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
 
-    transpose = register_jitable(build_transpose(tile.bytes_each))
+    rows_of = register_jitable(_build_rows(tile))
     put = store("i64")
     wide, size = tile.columns, tile.bytes_each
 
@@ -212,16 +211,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
     ) -> None:
         m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
         words = slot(args, _WORDS)
-        a, a_row = slot(args, _A) + (matrix * m * k + i * k + k0) * size, k * size
-        if slot(args, _FLIP_A):
-            source = slot(args, _A) + (matrix * m * k + k0 * m + i) * size
-            a, a_row = slot(args, _ROWS), ROW
-            transpose(a, a_row, source, m * size, depth, rows)
-        elif rows > 8 and k * size % 4096 == 0:
-            # The rows of a tile would share the sets of the cache.
-            for r in range(rows):
-                copy_bytes(slot(args, _ROWS) + r * ROW, a + r * a_row, depth * size)
-            a, a_row = slot(args, _ROWS), ROW
+        a, a_row = rows_of(args, matrix, i, rows, k0, depth)
         put(words, 0, rows)
         put(words, 1, depth)
         put(words, 2, a)
@@ -260,6 +250,33 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
                 call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
 
     return multiply
+
+
+def _build_rows(tile: Tile) -> Callable[..., tuple[int, int]]:
+    """Where a block of rows of A begins and how far apart they are, copied where that is better."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import copy_bytes, slot
+    from dnnc.kernels.packing import build_transpose
+
+    transpose = register_jitable(build_transpose(tile.bytes_each))
+    size = tile.bytes_each
+
+    def rows_of(args: int, matrix: int, i: int, rows: int, k0: int, depth: int) -> tuple[int, int]:
+        m, k, packed = slot(args, _M), slot(args, _K), slot(args, _ROWS)
+        a = slot(args, _A) + matrix * m * k * size
+        if slot(args, _FLIP_A):
+            transpose(packed, ROW, a + (k0 * m + i) * size, m * size, depth, rows)
+            return packed, ROW
+        a += (i * k + k0) * size
+        if rows > 8 and k * size % 4096 == 0:
+            # The rows of a tile would share the sets of the cache.
+            for r in range(rows):
+                copy_bytes(packed + r * ROW, a + r * k * size, depth * size)
+            return packed, ROW
+        return a, k * size
+
+    return rows_of
 
 
 def _build_integer(dtype: str) -> Callable[[int, int, int], int]:

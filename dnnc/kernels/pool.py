@@ -106,7 +106,7 @@ def _build_pool(window: _Window, largest: bool) -> Callable[[int, int, int], int
     neutral = _lowest(window.dtype) if largest else 0
     sizes, columns = _build_sizes(window, 2), _build_columns()
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def part(x: int, at: int, w: int, i0: int, i1: int, j0: int, j1: int) -> Any:
         total = number(neutral)
         for i in range(i0, i1):
@@ -153,7 +153,7 @@ def _build_max_gradient(window: _Window) -> Callable[[int, int, int], int]:
     get_dy, size = load(dtype, 2), DType(dtype).size
     sizes, columns = _build_sizes(window, 3), _build_columns()
 
-    spread, whole = _build_one_window(dtype)
+    spread, whole = _build_cut(dtype), _build_whole(dtype)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         x, dy, dx = slot(args, 0), slot(args, 1), slot(args, 2)
@@ -181,8 +181,9 @@ def _build_max_gradient(window: _Window) -> Callable[[int, int, int], int]:
     return kernel
 
 
-def _build_one_window(dtype: str) -> tuple[Any, Any]:
-    """What the gradient of max pooling does with one window: cut to the image, or whole."""
+def _build_cut(dtype: str) -> Any:
+    """`f(x, dx, at, w, i0, i1, j0, j1, dy)`: the gradient of max pooling in one window, of which
+    lines and columns from i0, j0 up to i1, j1 lie in the image."""
     from numba.extending import register_jitable
 
     from dnnc.kernels.intrinsics import NUMBA_TYPES, load, store
@@ -190,11 +191,10 @@ def _build_one_window(dtype: str) -> tuple[Any, Any]:
     get, get_dx, put = load(dtype, 1), load(dtype, 0), store(dtype, 0)
     number, lowest = NUMBA_TYPES[dtype], _lowest(dtype)
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def spread(
         x: int, dx: int, at: int, w: int, i0: int, i1: int, j0: int, j1: int, dy: Any
     ) -> None:
-        """One window, cut to the image."""
         best, place = number(lowest), -1
         for i in range(i0, i1):
             for j in range(j0, j1):
@@ -204,9 +204,21 @@ def _build_one_window(dtype: str) -> tuple[Any, Any]:
         if place >= 0:
             put(dx, place, number(get_dx(dx, place) + dy))
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    return spread
+
+
+def _build_whole(dtype: str) -> Any:
+    """`f(x, dx, at, w, kh, kw, dy)`: the gradient of max pooling in one whole window that shares no
+    element with others; without a branch."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, store
+
+    get, put = load(dtype, 1), store(dtype, 0)
+    number, lowest = NUMBA_TYPES[dtype], _lowest(dtype)
+
+    @register_jitable
     def whole(x: int, dx: int, at: int, w: int, kh: int, kw: int, dy: Any) -> None:
-        """One whole window that shares no element with others; without a branch."""
         best = number(lowest)
         for i in range(kh):
             for j in range(kw):
@@ -220,7 +232,7 @@ def _build_one_window(dtype: str) -> tuple[Any, Any]:
                 put(dx, at + i * w + j, left if hit else number(0))
                 left = number(0) if hit else left
 
-    return spread, whole
+    return whole
 
 
 def _build_sum_gradient(window: _Window) -> Callable[[int, int, int], int]:
@@ -273,7 +285,7 @@ def _build_sizes(window: _Window, first: int) -> Any:
     kh, kw, sh, sw = window.kh, window.kw, window.sh, window.sw
     place = first + _SIZES
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def sizes(args: int) -> tuple[int, int, int, int]:
         return (
             kh if kh > 0 else slot(args, place),
@@ -290,7 +302,7 @@ def _build_columns() -> Any:
     row."""
     from numba.extending import register_jitable
 
-    @register_jitable  # type: ignore[untyped-decorator]
+    @register_jitable
     def columns(w: int, wo: int, left: int, kw: int, sw: int) -> tuple[int, int]:
         inner = min(max((left + sw - 1) // sw, 0), wo)
         return inner, max(min((w + left - kw) // sw + 1, wo), inner)

@@ -129,7 +129,12 @@ def copy_call(
     row = merged.pop(along[-1] if along and column.source != 1 else -1) if merged else _ONE
     inner = (row.extent, column.extent, row.target, column.target, row.source, column.source)
     outer = [x for axis in merged for x in (axis.extent, axis.target, axis.source)]
-    sizes = (product([axis.extent for axis in merged]), *inner, len(merged), *outer)
+    sizes: tuple[Dim | int, ...] = (
+        product([axis.extent for axis in merged]),
+        *inner,
+        len(merged),
+        *outer,
+    )
     arguments: tuple[Argument, ...] = (
         Buffer(target, written=True),
         Buffer(source),
