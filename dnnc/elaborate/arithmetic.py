@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from dnnc import ops
 from dnnc.elaborate.tensors import Tensors
 from dnnc.elaborate.values import (
+    Axis,
     Bundle,
     Ratio,
     Size,
@@ -18,11 +20,15 @@ from dnnc.elaborate.values import (
     plain,
     size_of,
 )
-from dnnc.ir.dims import dim
+from dnnc.ir.dims import Compound, Dim, dim
 from dnnc.ir.graph import Value
 
 __all__ = ["Arithmetic"]
 
+#: Elements of a list and characters of a string that expressions may build.
+LENGTH_LIMIT = 100_000
+#: Symbols and numbers in one size.
+WEIGHT_LIMIT = 200
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
@@ -87,9 +93,9 @@ class Arithmetic(Tensors):
             same = self.same(left, right)
             return same if symbol == "==" else not same
         if symbol == "+" and isinstance(left, list) and isinstance(right, list):
-            return left + right
+            return self.joined(left, right, "list")
         if symbol == "+" and isinstance(left, str) and isinstance(right, str):
-            return left + right
+            return self.joined(left, right, "string")
         if isinstance(left, Size | Ratio) or isinstance(right, Size | Ratio):
             return self.size_binary(symbol, left, right)
         if not (is_number(left) and is_number(right)) or symbol not in _ARITHMETIC:
@@ -97,6 +103,13 @@ class Arithmetic(Tensors):
                 "E112", f"`{symbol}` does not apply to {describe(left)} and {describe(right)}"
             )
         return self.number_binary(symbol, left, right)
+
+    def joined(self, left: Any, right: Any, what: str) -> Any:
+        length = len(left) + len(right)
+        if length > LENGTH_LIMIT:
+            self.session.fail("E114", f"a {what} of {length:,} is longer than {LENGTH_LIMIT:,}")
+        self.session.spend(length // 100)
+        return left + right
 
     def number_binary(self, symbol: str, left: int | float, right: int | float) -> Any:
         if symbol == "**" and abs(right) > 1024 and isinstance(left, int):
@@ -109,6 +122,11 @@ class Arithmetic(Tensors):
             self.session.fail("E114", "the number is too large")
         if isinstance(result, complex):
             self.session.fail("E113", "a negative number has no such power")
+        if isinstance(result, float) and not math.isfinite(result):
+            if math.isnan(result):
+                self.session.fail("E113", f"{left} {symbol} {right} is not a number")
+            if math.isfinite(left) and math.isfinite(right):
+                self.session.fail("E114", "the number is too large")
         if symbol == "/" and isinstance(left, int) and isinstance(right, int) and left % right == 0:
             return left // right
         if isinstance(result, int) and abs(result) >= 2**63:
@@ -121,10 +139,7 @@ class Arithmetic(Tensors):
             if a is None or b is None:
                 return False
             if (a - b).constant is None:
-                self.session.fail(
-                    "E213", f"whether {a} equals {b} is not known when compiling",
-                    help="give the size as a setting, or compare sizes that are numbers",
-                )  # fmt: skip
+                self.unknown(f"{a} equals {b}")
             return (a - b).constant == 0
         if isinstance(left, str | int | float | bool | list) or left is None or right is None:
             return bool(type(left) in (int, float) or type(left) is type(right)) and left == right
@@ -141,22 +156,24 @@ class Arithmetic(Tensors):
         if symbol in ("/", "//", "%") and b.constant == 0:
             self.session.fail("E113", "division by zero")
         match symbol:
-            case "+":
-                return Size(a + b, axis)
-            case "-":
-                return Size(a - b, axis)
-            case "*":
-                return Size(a * b, axis)
-            case "//":
-                return Size(a // b, axis)
-            case "%":
-                return Size(a % b, axis)
+            case "+" | "-" | "*" | "//" | "%":
+                return self.sized(_ARITHMETIC[symbol](a, b), axis)
             case "/":
                 whole = a // b
-                return Size(whole, axis) if whole * b == a else Ratio(a, b, axis)
+                return self.sized(whole, axis) if whole * b == a else Ratio(a, b, axis)
         return self.elementwise(_OPERATORS[symbol], left, right, symbol=symbol)
 
-    def compare_sizes(self, symbol: str, a: Any, b: Any) -> bool:
+    def sized(self, size: Dim, axis: Axis | None) -> Size:
+        """A size that was computed; E114 where it grows beyond what a shape can mean."""
+        if any(abs(factor) >= 2**63 for _, factor in size.terms):
+            self.session.fail("E114", "the size does not fit 64 bits")
+        if _weight(size) > WEIGHT_LIMIT:
+            self.session.fail(
+                "E114", "the size is too complicated", help="give sizes of the input as numbers"
+            )
+        return Size(size, axis)
+
+    def compare_sizes(self, symbol: str, a: Dim, b: Dim) -> bool:
         difference = (a - b).constant
         if difference is not None:
             return bool(_ARITHMETIC[symbol](difference, 0))
@@ -167,8 +184,13 @@ class Arithmetic(Tensors):
         # Sizes are positive: `n > 0` and `n >= 1` hold.
         if (symbol == ">" and b.constant == 0 and a.name) or (symbol == ">=" and b.constant == 1):
             return True
-        self.session.fail("E213", f"whether {a} {symbol} {b} is not known when compiling")
-        return None
+        return self.unknown(f"{a} {symbol} {b}")
+
+    def unknown(self, comparison: str) -> NoReturn:
+        self.session.fail(
+            "E213", f"whether {comparison} is not known when compiling",
+            help="give the size as a number in the model's input, or as a setting",
+        )  # fmt: skip
 
     def matmul(self, left: Any, right: Any) -> Tensor:
         for side in (left, right):
@@ -228,3 +250,11 @@ class Arithmetic(Tensors):
         if isinstance(value, Bundle):
             return Bundle(tuple(self.negate(t) for t in value.tensors))
         return self.tensor(self.emit(ops.negate, value.value), value.axes)
+
+
+def _weight(size: Dim) -> int:
+    """How many symbols and numbers a size is made of."""
+    return sum(
+        1 + sum(_weight(a.left) + _weight(a.right) if isinstance(a, Compound) else 1 for a in atoms)
+        for atoms, _ in size.terms
+    )

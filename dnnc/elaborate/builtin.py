@@ -8,9 +8,7 @@ from typing import Any
 
 from dnnc.diagnostics import Span, closest
 from dnnc.elaborate.evaluate import Expressions
-from dnnc.elaborate.values import (
-    Partial,
-)
+from dnnc.elaborate.values import Partial, count_of
 
 __all__ = ["Builtin"]
 
@@ -35,24 +33,31 @@ class Builtin:
         names = list(self.parameters)
         if len(positional) > len(names):
             el.session.fail(
-                "E103", f"`{self.name}` got {len(positional)} arguments", span,
-                f"it takes {len(names)}",
+                "E103", f"`{self.name}` got {count_of(len(positional), 'argument')}", span,
+                f"it takes {len(names)}: {', '.join(f'`{n}`' for n in names)}",
             )  # fmt: skip
         bound = dict(zip(names, positional, strict=False))
         for name, value in named.items():
             if name not in self.parameters:
                 near = closest(name, names)
                 el.session.fail(
-                    "E102", f"`{self.name}` has no setting `{name}`", span,
+                    "E102", f"`{self.name}` has no setting `{name}`",
+                    el.argument_span(name, span),
                     f"its settings: {', '.join(f'`{n}`' for n in names)}",
                     f"did you mean `{near}`?" if near else None,
                 )  # fmt: skip
             if name in bound:
-                el.session.fail("E106", f"`{name}` is given twice", span)
+                el.session.fail(
+                    "E106", f"`{name}` is given twice, by position and by name",
+                    el.argument_span(name, span),
+                )  # fmt: skip
             bound[name] = value
         missing = [n for n, d in self.parameters.items() if d is _REQUIRED and n not in bound]
         if missing:
             if "shape" in missing:
                 return Partial(self, tuple(positional), named, span)
-            el.session.fail("E104", f"`{self.name}` needs `{missing[0]}`", span)
+            el.session.fail(
+                "E104", f"`{self.name}` needs `{missing[0]}`", span,
+                f"it takes {', '.join(f'`{n}`' for n in names)}",
+            )  # fmt: skip
         return self.meaning(el, *(bound.get(n, d) for n, d in self.parameters.items()))

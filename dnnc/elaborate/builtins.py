@@ -43,7 +43,9 @@ def _unary(name: str, static: Callable[[Any], Any], *, fractional: bool = True) 
         if isinstance(value, int | float):
             try:
                 return static(value)
-            except (ValueError, OverflowError):
+            except OverflowError:
+                el.session.fail("E114", f"`{name}` of {value} is too large")
+            except ValueError:
                 el.session.fail("E113", f"`{name}` of {value} is not a number")
         if isinstance(value, Tensor) and not value.dtype.is_float:
             if not fractional:
@@ -240,7 +242,7 @@ def builtin_environment() -> Env:
         _unary("exp", math.exp), _unary("log", math.log), _unary("log1p", math.log1p),
         _unary("sqrt", math.sqrt), _unary("sin", math.sin), _unary("cos", math.cos),
         _unary("tanh", math.tanh), _unary("erf", math.erf),
-        _unary("sigmoid", lambda x: 1 / (1 + math.exp(-x))),
+        _unary("sigmoid", lambda x: 0.5 * (1 + math.tanh(0.5 * x))),
         _unary("abs", abs, fractional=False), _unary("sign", _sign, fractional=False),
         _unary("is_finite", math.isfinite), _rounding("floor", math.floor),
         _rounding("ceil", math.ceil), _rounding("round", round),

@@ -41,7 +41,7 @@ CODES = {
     "E307": "wrong number of rounds",
     "E308": "a start or next value does not fit",
     "E309": "a state inside a scan",
-    "E310": "endless or excessive recursion",
+    "E310": "endless or excessive work when compiling",
     "E311": "wrong input of a block",
     "E312": "a block lacks a port",
     "E313": "an output is never given a value",
@@ -59,7 +59,6 @@ CODES = {
     "E411": "wrong optimizer",
     "E412": "wrong argument from Python",
     "E413": "a weight file does not fit",
-    "E414": "no gradient",
 }
 
 register_codes(CODES)

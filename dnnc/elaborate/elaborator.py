@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dnnc.diagnostics import Note, Span
+from dnnc.diagnostics import DnnError, Note, Span
 from dnnc.elaborate.plan import Layer
-from dnnc.elaborate.session import LAYER_LIMIT, PoisonError
+from dnnc.elaborate.session import LAYER_LIMIT, ExhaustedError, PoisonError
 from dnnc.elaborate.shapes import check_shape, match_shape
 from dnnc.elaborate.statements import Statements
 from dnnc.elaborate.values import (
@@ -60,11 +60,15 @@ class Elaborator(Statements):
             return Partial(callee, tuple(positional), named, span)
         first = inputs[0][1]
         tensors = {first: positional[0]}
-        for _, port_name in inputs[1:]:
+        for port, port_name in inputs[1:]:
             if port_name in named:
                 tensors[port_name] = named.pop(port_name)
             else:
-                self.session.fail("E104", f"`{callee.name}` needs the input `{port_name}`", span)
+                self.session.fail(
+                    "E104", f"`{callee.name}` needs the input `{port_name}`", span,
+                    help=f"give it by name: `{callee.name}({port_name} = …)`",
+                    notes=(Note(f"`{port_name}` is declared here", port.span),),
+                )  # fmt: skip
         bound = self.match(callee, definition.settings, positional[1:], named, span)
         return self.apply_block(callee, tensors, bound, span, branches, name, env)
 
@@ -154,7 +158,8 @@ class Elaborator(Statements):
             else:
                 self.session.fail(
                     "E104", f"{describe(callee)} needs the setting `{setting.name}`", span,
-                    notes=(Note("declared here", setting.span),),
+                    help=f"give it: `{callee.name}({setting.name} = …)`",
+                    notes=(Note(f"`{setting.name}` is declared here", setting.span),),
                 )  # fmt: skip
             env.define(setting.name, value, setting.span)
 
@@ -177,11 +182,22 @@ class Elaborator(Statements):
                 first = first or tensor
                 env.define(name, tensor, port.span)
         self.run([s for s in rest if s not in early], env)
-        return {
-            port.names[0]: self.output_port(port, env, first)
-            for port in ports
-            if port.direction == "out"
-        } or self.session.fail("E312", f"`{definition.name}` has no `out` port", definition.span)
+        outputs = [port for port in ports if port.direction == "out"]
+        if not outputs:
+            self.session.fail("E312", f"`{definition.name}` has no `out` port", definition.span)
+        results: dict[str, Tensor] = {}
+        for port in outputs:
+            try:
+                results[port.names[0]] = self.output_port(port, env, first)
+            except ExhaustedError:
+                raise
+            except DnnError as error:
+                self.session.keep(error)
+            except PoisonError:
+                pass  # reported where the output was to be bound
+        if len(results) < len(outputs):
+            raise PoisonError
+        return results
 
     def input_port(self, port: tree.Port, name: str, value: Any, env: Env) -> Tensor:
         if not isinstance(value, Tensor):
@@ -194,8 +210,10 @@ class Elaborator(Statements):
                 value = self.converted(value, dtype)
             else:
                 self.session.fail(
-                    "E202", f"input `{name}` is {dtype}, got {value.type}",
-                    notes=(Note(f"`{name}` is declared here", port.span),),
+                    "E202", f"input `{name}` is {dtype}, got {value.type}", notes=(
+                        Note(f"`{name}` is declared here", port.span),
+                        *self.session.made_at(value),
+                    ),
                     help=f"convert it with `cast(…, {dtype})`",
                 )  # fmt: skip
         return match_shape(self, port.shape, value, name, env)
@@ -212,14 +230,17 @@ class Elaborator(Statements):
             raise PoisonError
         if not isinstance(binding.value, Tensor):
             self.session.fail(
-                "E313", f"the output `{name}` is {describe(binding.value)}, not a tensor", port.span
-            )
+                "E313", f"the output `{name}` is {describe(binding.value)}, not a tensor",
+                binding.span, notes=(Note(f"`{name}` is declared here", port.span),),
+            )  # fmt: skip
         if port.shape is None:
             return binding.value
-        tensor = binding.value
+        tensor, place = binding.value, binding.span or port.span
         if port.shape.dtype and self.dtype(port.shape) is not tensor.dtype:
             self.session.fail(
-                "E202", f"the output `{name}` is declared {port.shape.dtype}, but is {tensor.type}",
-                port.span,
+                "E202", f"`{name}` is declared {port.shape.dtype}, but is {tensor.type}", place,
+                f"this is {tensor.type}", f"convert it with `cast(…, {port.shape.dtype})`",
+                (Note(f"`{name}` is declared here", port.shape.span),),
             )  # fmt: skip
-        return check_shape(self, port.shape, tensor, name, env, first)
+        with self.session.at(place):
+            return check_shape(self, port.shape, tensor, name, env, first)

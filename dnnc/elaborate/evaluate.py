@@ -13,7 +13,7 @@ from dnnc import ops
 from dnnc.diagnostics import DnnError, Span, closest
 from dnnc.elaborate.arithmetic import Arithmetic
 from dnnc.elaborate.operands import explain_operands
-from dnnc.elaborate.session import PoisonError, is_library
+from dnnc.elaborate.session import PoisonError, Session, is_library
 from dnnc.elaborate.values import (
     BlockValue,
     ChainValue,
@@ -25,6 +25,7 @@ from dnnc.elaborate.values import (
     Poison,
     Tensor,
     callable_value,
+    count_of,
     describe,
     is_number,
     plain,
@@ -38,6 +39,10 @@ __all__ = ["Expressions"]
 
 class Expressions(Arithmetic):
     """Evaluates expressions within a session."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.argument_spans: dict[str, Span] = {}
 
     # Supplied by the elaborator of blocks.
     def call_block(
@@ -115,6 +120,7 @@ class Expressions(Arithmetic):
     ) -> tuple[list[Any], dict[str, Any]]:
         positional: list[Any] = []
         named: dict[str, Any] = {}
+        spans = {node.name: node.span for node in nodes if node.name is not None}
         for node in nodes:
             value = self.expr(node.value, env)
             if node.name is None:
@@ -128,7 +134,14 @@ class Expressions(Arithmetic):
                 self.session.fail("E106", f"`{node.name}` is given twice", node.span)
             else:
                 named[node.name] = value
+        self.argument_spans = spans
         return positional, named
+
+    def argument_span(self, name: str, call: Span) -> Span:
+        """The place of a named argument of the call that is about to run."""
+        span = self.argument_spans.get(name)
+        inside = span is not None and span.source is call.source and span.start >= call.start
+        return span if inside and span is not None else call
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -178,24 +191,29 @@ class Expressions(Arithmetic):
 
     def index(self, value: Any, index: Any, node: tree.Index) -> Any:
         position = plain(index)
-        if isinstance(value, Tensor) and isinstance(position, int):
-            if value.rank == 0:
-                self.session.fail("E108", "a scalar cannot be indexed", node.span)
-            start = dim(position) if position >= 0 else value.shape[0] + position
-            sliced = self.emit(ops.slice, value.value, axis=0, start=start, stop=start + 1)
-            return self.tensor(
-                self.emit(ops.reshape, sliced, shape=value.shape[1:]), value.axes[1:]
-            )
-        if not isinstance(value, list | tuple) or not isinstance(position, int):
+        if not isinstance(value, list | tuple | Tensor):
+            self.session.fail("E108", f"{describe(value)} has no elements", node.span)
+        if not isinstance(position, int) or isinstance(position, bool):
             self.session.fail(
-                "E108", f"cannot take element {describe(index)} of {describe(value)}", node.span
-            )
+                "E108", f"an element is named by a whole number, got {describe(index)}",
+                node.index.span,
+            )  # fmt: skip
+        if isinstance(value, Tensor):
+            return self.row(value, position, node)
         if not -len(value) <= position < len(value):
             self.session.fail(
                 "E108", f"element {position} of a list of {len(value)}", node.span,
                 f"from 0 to {len(value) - 1}" if value else "the list is empty",
             )  # fmt: skip
         return value[position]
+
+    def row(self, x: Tensor, position: int, node: tree.Index) -> Tensor:
+        """`x[position]`, without its first axis."""
+        if x.rank == 0:
+            self.session.fail("E108", "a scalar has no elements", node.span)
+        start = dim(position) if position >= 0 else x.shape[0] + position
+        sliced = self.emit(ops.slice, x.value, axis=0, start=start, stop=start + 1)
+        return self.reshaped(self.tensor(sliced, x.axes), x.shape[1:], x.axes[1:])
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -234,7 +252,7 @@ class Expressions(Arithmetic):
             return callee.builtin(self, positional, named, span)
         self.session.fail(
             "E111", f"{describe(callee)} cannot be called", span,
-            help="remove the parentheses" if is_number(callee) else None,
+            help="remove the parentheses" if is_number(callee) and _parenthesis(span) else None,
         )  # fmt: skip
         return None
 
@@ -267,21 +285,26 @@ class Expressions(Arithmetic):
         """Arguments by the name of their setting; unknown, doubled and surplus ones are errors."""
         names = [setting.name for setting in settings]
         if len(positional) > len(names):
-            takes = f"it takes {len(names)}" if names else "it takes none"
+            listed = ", ".join(f"`{name}`" for name in names)
             self.session.fail(
-                "E103", f"{describe(callee)} got {len(positional)} arguments", span, takes
-            )
+                "E103", f"{describe(callee)} got {count_of(len(positional), 'argument')}", span,
+                f"it takes {len(names)}: {listed}" if names else "it takes none",
+            )  # fmt: skip
         bound = dict(zip(names, positional, strict=False))
         for name, value in named.items():
             if name not in names:
                 near = closest(name, names)
                 known = ", ".join(f"`{n}`" for n in names) or "none"
                 self.session.fail(
-                    "E102", f"{describe(callee)} has no setting `{name}`", span,
-                    f"its settings: {known}", f"did you mean `{near}`?" if near else None,
+                    "E102", f"{describe(callee)} has no setting `{name}`",
+                    self.argument_span(name, span), f"its settings: {known}",
+                    f"did you mean `{near}`?" if near else None,
                 )  # fmt: skip
             if name in bound:
-                self.session.fail("E106", f"`{name}` is given twice, by position and by name", span)
+                self.session.fail(
+                    "E106", f"`{name}` is given twice, by position and by name",
+                    self.argument_span(name, span),
+                )  # fmt: skip
             bound[name] = value
         return bound
 
@@ -307,7 +330,10 @@ class Expressions(Arithmetic):
             right = self.expr(node.right, env)
             if isinstance(right, bool):
                 return right
-            self.session.fail("E112", f"`{node.operator}` needs true or false", node.right.span)
+            self.session.fail(
+                "E112", f"`{node.operator}` needs true or false, got {describe(right)}",
+                node.right.span,
+            )  # fmt: skip
         right = self.expr(node.right, env)
         try:
             return self.binary(node.operator, left, right)
@@ -327,3 +353,8 @@ class Expressions(Arithmetic):
         yes, no = self.promote(self.expr(node.yes, env), self.expr(node.no, env))
         value = self.emit(ops.select, test.value, yes.value, no.value)
         return self.tensor(value, self.merged_axes([yes, no, test], value.type.rank))
+
+
+def _parenthesis(span: Span) -> bool:
+    """Whether a parenthesis follows a place."""
+    return span.source.text[span.end :].lstrip()[:1] == "("

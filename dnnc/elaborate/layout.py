@@ -163,7 +163,10 @@ def insert_axis(el: Expressions, x: Any, axis: Any) -> Tensor:
     t = tensor(el, x)
     position = plain(axis)
     if not isinstance(position, int) or not -t.rank - 1 <= position <= t.rank:
-        el.session.fail("E204", f"{t.type} has no place {describe(axis)} for a further axis")
+        el.session.fail(
+            "E204", f"a further axis of {t.type} is a whole number from {-t.rank - 1} to {t.rank}, "
+            f"got {describe(axis)}",
+        )  # fmt: skip
     position %= t.rank + 1
     shape, axes = list(t.shape), list(t.axes)
     shape.insert(position, dim(1))

@@ -8,9 +8,10 @@ accuracy, precision, f1, r2 and whatever a user writes with sums are exact for a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dnnc import ops
+from dnnc.diagnostics import Collector
 from dnnc.elaborate.network import graph_of
 from dnnc.elaborate.plan import Evaluation
 from dnnc.elaborate.session import Session
@@ -27,22 +28,23 @@ __all__ = ["build_evaluation"]
 
 #: Operators whose results over batches combine into that over all.
 _COMBINE = {"reduce_sum": "add", "matmul": "add", "reduce_max": "max", "reduce_min": "min"}
+_REMEDY = "write it with sums, as variance is E[x*x] - E[x] * E[x]"
 
 
 def build_evaluation(job: JobScope, loss: tree.Expr, metrics: list[tree.Expr]) -> Evaluation:
     """The evaluation of a loss and metrics; raises DnnError."""
-    cut = _Cut(job.session, job.walk.batch, set(job.data.values()))
+    named = [b.value.value for b in job.walk.env.names.values() if isinstance(b.value, Tensor)]
+    model = set(sorted_nodes((*named, *(t.value for t in job.walk.outputs.values()))))
+    cut = _Cut(job.session, job.walk.batch, set(job.data.values()), model)
     finished: dict[str, Value] = {}
+    errors = Collector()
     for expression in (loss, *metrics):
         name = "loss" if expression is loss else _metric_name(expression, finished)
-        result = job.loss(expression) if expression is loss else job.value(expression)
-        if not isinstance(result, Tensor) or result.rank != 0:
-            job.session.fail(
-                "E409", f"a metric is one number, got {describe(result)}", expression.span
-            )
-        cut.data.update(job.data.values())
-        with job.session.at(expression.span):
+        with job.session.collecting(errors), job.session.at(expression.span):
+            result = job.loss(expression) if expression is loss else _measure(job, expression)
+            cut.data.update(job.data.values())
             finished[name] = cut.finish(result.value)
+    errors.raise_if_any()
     sums = graph_of("sums", job.session, dict(cut.outputs), job.data, keep=False)
     finish = Graph(
         "finish",
@@ -53,6 +55,16 @@ def build_evaluation(job: JobScope, loss: tree.Expr, metrics: list[tree.Expr]) -
         tuple(Output(n, v) for n, v in finished.items()),
     )
     return Evaluation(sums, cut.combine, finish, tuple(finished))
+
+
+def _measure(job: JobScope, expression: tree.Expr) -> Tensor:
+    result = job.value(expression)
+    if not isinstance(result, Tensor) or result.rank != 0:
+        job.session.fail(
+            "E409", f"a metric is one number, got {describe(result)}", expression.span,
+            help="reduce it with `mean` or `sum`",
+        )  # fmt: skip
+    return result
 
 
 def _metric_name(node: tree.Expr, taken: dict[str, Value]) -> str:
@@ -75,8 +87,9 @@ def _metric_name(node: tree.Expr, taken: dict[str, Value]) -> str:
 class _Cut:
     """Cuts values where they stop depending on the batch."""
 
-    def __init__(self, session: Session, batch: str, data: set[Value]) -> None:
+    def __init__(self, session: Session, batch: str, data: set[Value], model: set[Node]) -> None:
         self.session, self.batch, self.data = session, batch, data
+        self.model = model
         self.count = Value(TensorType(DType.I64), hint="batch")
         self.outputs: dict[str, Value] = {}
         self.totals: dict[str, Value] = {}
@@ -131,11 +144,7 @@ class _Cut:
             return self.done[value]
         node = value.node
         if self.batch in value.type.symbols:
-            self.session.fail(
-                "E410", "this measure needs the data again after a sum over it",
-                label="it cannot be made from sums over batches",
-                help="write it with sums, as variance is E[x*x] - E[x] * E[x]",
-            )  # fmt: skip
+            self.again()
         if node is not None and not node.operands and value not in varying:
             return value
         if node is not None and node.op.name == "size" and value in varying:
@@ -154,12 +163,37 @@ class _Cut:
             how = _COMBINE.get(value.node.op.name, "")
             if not how:
                 self.session.fail(
-                    "E410", f"`{value.node.op.name}` over all examples is not a sum over batches"
-                )
+                    "E410", f"`{value.node.op.name}` over all examples is not a sum over batches",
+                    help=_REMEDY,
+                )  # fmt: skip
+            self._check_batchwise(value.node, varying)
         self.outputs[name] = value
         self.combine[name] = how
         self.totals[name] = Value(value.type, hint=name)
         return self.totals[name]
+
+    def _check_batchwise(self, total: Node, varying: set[Value]) -> None:
+        """E410 where what is summed depends on other examples than its own.
+
+        What the model itself makes of a batch is its own affair: the same as when it predicts.
+        """
+        stack = list(total.operands)
+        seen: set[Node] = set()
+        while stack:
+            value = stack.pop()
+            node = value.node
+            if node is None or node in seen or node in self.model or value not in varying:
+                continue
+            if self._is_leaf(value, varying):
+                self.again()
+            seen.add(node)
+            stack.extend(node.operands)
+
+    def again(self) -> NoReturn:
+        self.session.fail(
+            "E410", "this measure needs the data again after a sum over all examples",
+            label="it cannot be made from sums over batches", help=_REMEDY,
+        )  # fmt: skip
 
     def _examples(self, size: Dim, dtype: DType) -> Value:
         """A size as a number, with the batch standing for all examples."""

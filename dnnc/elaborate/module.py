@@ -12,7 +12,7 @@ from dnnc.diagnostics import Collector, Diagnostic, DnnError, Note, Source, Span
 from dnnc.elaborate.builtins import builtin_environment
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.resolve import check_names
-from dnnc.elaborate.session import Session
+from dnnc.elaborate.session import PoisonError, Session
 from dnnc.elaborate.values import BlockValue, Env, FunctionValue, Namespace, Poison
 from dnnc.std import library_sources
 from dnnc.syntax import tree
@@ -77,8 +77,9 @@ def load_module(
     for item in file.items:
         try:
             _add(item, module, elaborator, dict(constants or {}), _stack)
-        except DnnError as error:
-            errors.add(error)
+        except (DnnError, PoisonError) as error:
+            if isinstance(error, DnnError):
+                errors.add(error)
             name = getattr(item, "name", None)
             if name and module.env.local(name) is None:
                 module.env.define(name, Poison(), item.span)

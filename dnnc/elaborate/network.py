@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import DnnError, Note, Span, closest
+from dnnc.diagnostics import Collector, Note, Span, closest
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.plan import Network
-from dnnc.elaborate.session import PoisonError, Session
+from dnnc.elaborate.session import Session
 from dnnc.elaborate.shapes import is_free, names_in
 from dnnc.elaborate.values import Axis, BlockValue, Env, Instance, Size, Tensor, size_of
 from dnnc.ir.dims import Dim, dim
@@ -72,22 +72,17 @@ def walk_model(
     instance = Instance("", block.name, span=definition.name_span)
     env.define("$layer", instance, None)
     env.define("branches", [], None)
-    try:
-        with session.at(place):
-            bound = _named_settings(el, block, settings, place)
-            with session.at(definition.name_span):
-                el.bind_settings(block, bound, env, definition.name_span)
-            inputs = _inputs(el, definition, env, fields)
-            batch = _batch(el, definition, inputs)
-            with session.frame("model", block.name, definition.name_span):
-                outputs = el.run_block(definition, dict(inputs), env, definition.name_span)
-            el.keep_states(instance, env)
-    except PoisonError:
-        session.errors.raise_if_any()
-        raise AssertionError("a value is missing without an error") from None
-    except DnnError as error:
-        session.errors.add(error)
-    session.errors.raise_if_any()
+    errors = Collector()
+    with session.collecting(errors), session.at(place):
+        bound = _named_settings(el, block, settings, place)
+        with session.at(definition.name_span):
+            el.bind_settings(block, bound, env, definition.name_span)
+        inputs = _inputs(el, definition, env, fields)
+        batch = _batch(el, definition, inputs)
+        with session.frame("model", block.name, definition.name_span):
+            outputs = el.run_block(definition, dict(inputs), env, definition.name_span)
+        el.keep_states(instance, env)
+    errors.raise_if_any()
     values = {s.name: _binding(env, s.name) for s in definition.settings}
     return Walk(el, env, block, values, inputs, outputs, batch)
 

@@ -24,7 +24,7 @@ def explain_operands(
         return DnnError(error)
     product = node.operator == "@"
     notes = list(error.notes)
-    axes = _differing(left, right, product)
+    axes = _differing(left, right, product) if error.code == "E203" else None
     if axes is not None:
         operands = ((node.left, left, axes[0]), (node.right, right, axes[1]))
         found = [_origin(*operand, node) for operand in operands]

@@ -39,12 +39,15 @@ class TrainOptions:
     rules: dict[str, tree.Rule] = field(default_factory=dict)
 
 
-def read_options(job: tree.Job, env: Env) -> TrainOptions:
-    """The options of a job; raises DnnError with all that are unknown, missing or wrong."""
-    errors = Collector()
+def read_options(job: tree.Job, env: Env, errors: Collector) -> TrainOptions | None:
+    """The options of a job, None where it has no loss.
+
+    Those that are unknown, missing or wrong are added to `errors` and left at their defaults.
+    """
     el = Elaborator(Session(training=True, errors=errors))
     rules = _rules(job, el, errors)
-    errors.raise_if_any()
+    if "loss" not in rules:
+        return None
     options = TrainOptions(loss=rules["loss"].value, rules=rules)
     for name, least in (("epochs", 1), ("batch", 1), ("seed", 0)):
         if name in rules:
@@ -63,7 +66,6 @@ def read_options(job: tree.Job, env: Env) -> TrainOptions:
     if "metrics" in rules:
         value = rules["metrics"].value
         options.metrics = list(value.items) if isinstance(value, tree.ListExpr) else [value]
-    errors.raise_if_any()
     return options
 
 

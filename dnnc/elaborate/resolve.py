@@ -7,15 +7,18 @@ misspelt names everywhere else.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from dnnc.diagnostics import Diagnostic, closest
+from dnnc.diagnostics import Diagnostic, Span, closest
 from dnnc.elaborate.values import Env
 from dnnc.syntax import tree
 
-__all__ = ["AMBIENT", "check_names", "walk_tree"]
+__all__ = ["AMBIENT", "PLACEHOLDER", "check_names", "unknown_names", "walk_tree"]
 
+#: A name in braces in the message of a `require`.
+PLACEHOLDER = re.compile(r"\{\s*([A-Za-z_]\w*)\s*\}")
 #: Names known without being passed, in some contexts.
 AMBIENT = frozenset({"training", "step", "steps", "branches"})
 
@@ -26,13 +29,32 @@ def check_names(file: tree.File, env: Env) -> Iterator[Diagnostic]:
     for item in file.items:
         if isinstance(item, tree.Function | tree.Block):
             local = known | {s.name for s in item.settings} | set(_bound(item.body))
-            for name in _used((item.settings, item.body)):
-                if name.name not in local:
-                    near = closest(name.name, local)
-                    yield Diagnostic(
-                        "E101", f"unknown name `{name.name}`", name.span, "not found",
-                        help=f"did you mean `{near}`?" if near else None,
-                    )  # fmt: skip
+            yield from unknown_names((item.settings, item.body), local)
+            for node in walk_tree(item.body):
+                if isinstance(node, tree.Require) and node.message is not None:
+                    for name, span in _placeholders(node.message):
+                        if name not in local:
+                            yield _unknown(name, span, local)
+
+
+def unknown_names(node: Any, known: set[str]) -> Iterator[Diagnostic]:
+    """Errors for names in a tree that are none of those that are known."""
+    for used in _used(node):
+        if used.name not in known:
+            yield _unknown(used.name, used.span, known)
+
+
+def _unknown(name: str, span: Span, known: set[str]) -> Diagnostic:
+    near = closest(name, known)
+    help = f"did you mean `{near}`?" if near else None
+    return Diagnostic("E101", f"unknown name `{name}`", span, "not found", help=help)
+
+
+def _placeholders(message: tree.String) -> Iterator[tuple[str, Span]]:
+    """The names in braces in a message, and their places."""
+    for match in PLACEHOLDER.finditer(message.span.text):
+        start = message.span.start
+        yield match[1], Span(message.span.source, start + match.start(1), start + match.end(1))
 
 
 def _bound(body: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dnnc.diagnostics import Note
 from dnnc.elaborate.layout import axis_of
 from dnnc.elaborate.session import PoisonError
 from dnnc.elaborate.shapes import evaluate_shape
-from dnnc.elaborate.values import Env, Tensor, describe
+from dnnc.elaborate.values import Env, Tensor, count_of, describe
 from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes
 from dnnc.ir.rewrite import replace
 from dnnc.ir.types import TensorType
@@ -49,7 +49,7 @@ def run_scan(el: Statements, node: tree.Scan, env: Env) -> None:
             raise PoisonError
     finally:
         el.session.scan_depth -= 1
-    nexts = [_next(el, carry, inner) for carry in carries]
+    nexts = [_next(el, c, state, inner) for c, state in zip(carries, states, strict=True)]
     body, captures = _body(
         [*(s.value for s in states), *slices],
         [*(n.value for n in nexts), *(e.value for _, e in emitted)],
@@ -72,8 +72,9 @@ def _sequences(el: Statements, node: tree.Scan, env: Env) -> tuple[list[Tensor],
     """The scanned tensors with their time axis first, and where it was in the first one."""
     if len(node.names) != len(node.values):
         el.session.fail(
-            "E304", f"{len(node.names)} names scan {len(node.values)} tensors", node.span
-        )
+            "E304", f"{count_of(len(node.names), 'name')} for "
+            f"{count_of(len(node.values), 'scanned tensor')}", node.span,
+        )  # fmt: skip
     along = el.expr(node.axis, env)
     moved: list[Tensor] = []
     first = 0
@@ -119,17 +120,16 @@ def _carries(
     return starts, states
 
 
-def _next(el: Statements, carry: tree.Carry, inner: Env) -> Tensor:
+def _next(el: Statements, carry: tree.Carry, state: Tensor, inner: Env) -> Tensor:
     binding = inner.find(carry.name)
     assert binding is not None
     value = binding.value
-    declared = inner.names[carry.name].value
     if not isinstance(value, Tensor):
-        el.session.fail("E308", f"carry `{carry.name}` becomes {describe(value)}", carry.span)
-    dims, _ = evaluate_shape(el, carry.shape, inner)
-    if value.shape != dims or value.dtype is not declared.dtype:
+        el.session.fail("E308", f"carry `{carry.name}` becomes {describe(value)}", binding.span)
+    if value.type != state.type:
         el.session.fail(
-            "E308", f"carry `{carry.name}` becomes {value.type}", value.span,
+            "E308", f"carry `{carry.name}` is {state.type}, it becomes {value.type}",
+            binding.span,
             notes=(Note("it is declared here", carry.shape.span),),
         )  # fmt: skip
     return value

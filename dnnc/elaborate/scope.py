@@ -9,9 +9,8 @@ from typing import Any
 
 from dnnc import ops
 from dnnc.autodiff import gradients
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import DnnError
 from dnnc.elaborate.network import FieldShape, Walk
-from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.plan import Variable
 from dnnc.elaborate.session import Declared, PoisonError
 from dnnc.elaborate.values import (
@@ -20,13 +19,13 @@ from dnnc.elaborate.values import (
     Env,
     Partial,
     Tensor,
+    callable_value,
     describe,
     is_number,
 )
 from dnnc.ir.dims import dim
-from dnnc.ir.graph import Graph, Input, Output, Value
+from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes
 from dnnc.ir.types import TensorType
-from dnnc.ops.base import NoGradientError
 from dnnc.syntax import tree
 
 __all__ = ["JobScope"]
@@ -69,15 +68,12 @@ class JobScope:
         try:
             result = self.el.expr(expression, self.env)
         except PoisonError:
-            self.session.errors.raise_if_any()
-            raise AssertionError("a value is missing without an error") from None
+            raise DnnError(self.session.errors.diagnostics) from None
         self._note_fields(result)
         return result
 
     def _note_fields(self, result: Any) -> None:
         if isinstance(result, Tensor):
-            from dnnc.ir.graph import sorted_nodes
-
             leaves = {o for n in sorted_nodes((result.value,)) for o in n.operands}
             for name, value in self._fields.items():
                 if value in leaves or value is result.value:
@@ -92,24 +88,15 @@ class JobScope:
             )  # fmt: skip
         return result
 
-    def gradients_of(self, loss: Tensor, wrt: list[Value], span: Span) -> list[Value]:
-        try:
-            return gradients(loss.value, wrt)
-        except NoGradientError as error:
-            raise self.session.error("E414", str(error), span) from None
-
-    def updates(self, loss: Tensor, options: TrainOptions) -> dict[str, Value]:
+    def updates(self, loss: Tensor, optimizer: Partial, clip: tree.Expr | None) -> dict[str, Value]:
         """Next values of parameters and states, by name."""
         session = self.session
         parameters = [d for d in session.declared.values() if d.role == "parameter"]
         states = [d for d in session.declared.values() if d.role == "state"]
-        slopes = self.gradients_of(loss, [d.value for d in parameters], options.loss.span)
-        grads = [
-            Tensor(g, (None,) * g.type.rank) for g in slopes
-        ]  # fmt: skip
-        if options.clip is not None:
-            grads = self.clipped(grads, options.clip)
-        optimizer = self.optimizer(options.optimizer)
+        slopes = gradients(loss.value, [d.value for d in parameters])
+        grads = [Tensor(g, (None,) * g.type.rank) for g in slopes]
+        if clip is not None:
+            grads = self.clipped(grads, clip)
         updates: dict[str, Value] = {}
         for declared, grad in zip(parameters, grads, strict=True):
             updates.update(self.optimize(optimizer, declared, grad))
@@ -123,11 +110,12 @@ class JobScope:
         return declared.next if declared.next is not None else declared.value
 
     def clipped(self, grads: list[Tensor], expression: tree.Expr) -> list[Tensor]:
-        clip = self.value(expression)
-        with self.session.at(expression.span):
-            result = self.el.call(
-                clip, [], {"gradients": Bundle(tuple(grads))}, expression.span, self.env
-            )
+        clip, result = self.value(expression), None
+        if callable_value(clip):
+            with self.session.at(expression.span):
+                result = self.el.call(
+                    clip, [], {"gradients": Bundle(tuple(grads))}, expression.span, self.env
+                )
         if not isinstance(result, Bundle) or len(result.tensors) != len(grads):
             self.session.fail(
                 "E405", "`clip` makes gradients of gradients", expression.span,
@@ -203,7 +191,7 @@ class JobScope:
             before = len(self.session.errors.diagnostics)
             self.el.run(rest, env)
             if len(self.session.errors.diagnostics) > before:
-                self.session.errors.raise_if_any()
+                raise DnnError(self.session.errors.diagnostics)
             results = {declared.variable.name: self._fitted(env, names[0], declared, definition)}
             for name, state in states.items():
                 results[state.variable.name] = self._fitted(env, name, state, definition)
@@ -241,7 +229,7 @@ class JobScope:
         if not isinstance(value, Tensor) or value.shape != target.variable.type.shape:
             self.session.fail(
                 "E411", f"`{name}` becomes {describe(value)}, it is {target.variable.type}",
-                definition.span,
+                binding.span,
             )  # fmt: skip
         return self.el.converted(value, target.variable.type.dtype).value
 

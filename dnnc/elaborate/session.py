@@ -219,7 +219,8 @@ class Session:
         inner = [f for f in called if not is_library(f.span) and f.span is not place]
         span = None
         if inner and place is not None:
-            last = inner[-1]
+            # Of a recursion, the call that began it.
+            last = inner[-1] if len({text for text, _ in names}) == len(called) + 1 else inner[0]
             several = len(self.calls[last.kind, last.name]) > 1
             if several or last.span.source is not place.source:
                 span = last.span
@@ -238,9 +239,18 @@ class Session:
 
     def keep(self, error: DnnError) -> None:
         """Collect an error; the same one from another round or call is told once."""
-        known = {(d.code, d.message, d.span) for d in self.errors.diagnostics}
-        kept = [d for d in error.diagnostics if (d.code, d.message, d.span) not in known]
-        self.errors.add(DnnError(kept))
+        keep(self.errors, error)
+
+    @contextmanager
+    def collecting(self, errors: Collector) -> Iterator[None]:
+        """Whatever goes wrong inside ends it, and is added to `errors`."""
+        try:
+            yield
+        except PoisonError:
+            assert self.errors.diagnostics, "a value is missing without an error"
+        except DnnError as error:
+            self.keep(error)
+        keep(errors, DnnError(self.errors.diagnostics))
 
     def made_at(self, *tensors: Tensor) -> tuple[Note, ...]:
         """Notes that tell where tensors were made, for those in the user's text."""
@@ -249,6 +259,13 @@ class Session:
             for t in tensors
             if t.span is not None and not is_library(t.span) and t.span is not self.here
         )
+
+
+def keep(errors: Collector, error: DnnError) -> None:
+    """Add diagnostics that say something else than those before them."""
+    known = {(d.code, d.message, d.span) for d in errors.diagnostics}
+    kept = [d for d in error.diagnostics if (d.code, d.message, d.span) not in known]
+    errors.diagnostics.extend(kept)
 
 
 def is_library(span: Span) -> bool:

@@ -86,15 +86,16 @@ def _solve(el: Expressions, expression: tree.Expr, name: str, size: Dim, env: En
     slope = value.substitute({f"?{name}": 1}) - value.substitute({f"?{name}": 0})
     start = value.substitute({f"?{name}": 0})
     linear = slope * unknown + start == value
+    notes = (Note("the size is declared here", expression.span),)
     if not linear or slope.constant in (None, 0):
         el.session.fail(
-            "E212", f"cannot solve `{expression.span.text} = {size}` for `{name}`",
-            expression.span, help="write the size as a name, and check it with `require`",
+            "E212", f"cannot solve `{expression.span.text} = {size}` for `{name}`", notes=notes,
+            help="write the size as a name, and check it with `require`",
         )  # fmt: skip
     solution = (size - start) // slope
     if solution * slope + start != size:
         el.session.fail(
-            "E212", f"no whole `{name}` solves `{expression.span.text} = {size}`", expression.span
+            "E212", f"no whole `{name}` solves `{expression.span.text} = {size}`", notes=notes
         )
     return solution
 
@@ -144,8 +145,8 @@ def check_shape(
     if dims != x.shape:
         declared = ", ".join(map(str, dims))
         el.session.fail(
-            "E210", f"`{name}` is declared [{declared}], but is {x.type}", x.span,
-            f"this is {x.type}", notes=(Note(f"`{name}` is declared here", shape.span),),
+            "E210", f"`{name}` is declared [{declared}], but is {x.type}",
+            label=f"this is {x.type}", notes=(Note(f"`{name}` is declared here", shape.span),),
         )  # fmt: skip
     given: list[Axis | None] = []
     for i, axis in enumerate(axes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -10,8 +11,9 @@ from dnnc.diagnostics import DnnError, Note, Span, closest
 from dnnc.elaborate.evaluate import Expressions
 from dnnc.elaborate.layout import from_list
 from dnnc.elaborate.plan import Variable
+from dnnc.elaborate.resolve import PLACEHOLDER
 from dnnc.elaborate.scan import run_scan
-from dnnc.elaborate.session import Declared, ExhaustedError, PoisonError
+from dnnc.elaborate.session import Declared, ExhaustedError, PoisonError, is_library
 from dnnc.elaborate.shapes import evaluate_shape
 from dnnc.elaborate.values import (
     Env,
@@ -20,6 +22,7 @@ from dnnc.elaborate.values import (
     Poison,
     Size,
     Tensor,
+    count_of,
     describe,
     is_number,
     plain,
@@ -74,6 +77,17 @@ class Statements(Expressions):
             except DnnError as error:
                 self.session.keep(error)
                 self.poison(statement, env)
+                if self.ends_body(statement):
+                    raise PoisonError from None
+
+    def ends_body(self, statement: tree.Statement) -> bool:
+        """Whether errors after this one would follow from it: those in what a call is made of.
+
+        A call of the library fails because of its arguments, and once a `require` has refused
+        them there is nothing more to say.
+        """
+        inside = [f for f in self.session.frames if f.kind != "model"]
+        return bool(inside) and (is_library(statement.span) or isinstance(statement, tree.Require))
 
     def too_deep(self, statement: tree.Statement) -> NoReturn:
         self.session.exhausted(
@@ -89,7 +103,9 @@ class Statements(Expressions):
             case tree.Parameter() | tree.State() | tree.Carry() | tree.Emit():
                 names = (statement.name,)
             case tree.Return():
-                raise PoisonError
+                if self.session.frames and self.session.frames[-1].kind == "function":
+                    raise PoisonError
+                names = ()
             case tree.Scan() | tree.Repeat() | tree.For() | tree.If():
                 names = tuple(_bound_names(statement))
             case _:
@@ -108,6 +124,9 @@ class Statements(Expressions):
             case tree.Require():
                 self.require(node, env)
             case tree.Return():
+                if not self.session.frames or self.session.frames[-1].kind != "function":
+                    self.session.fail("E303", "`return` stands in a function", node.span,
+                                      help="a block binds its outputs: `y = …`")  # fmt: skip
                 raise ReturnValue(self.expr(node.value, env))
             case tree.If():
                 test = self.expr(node.test, env)
@@ -141,8 +160,10 @@ class Statements(Expressions):
             self.assign(node.names[0], value, node.span, env)
             return
         if not isinstance(value, list | tuple) or len(value) != len(node.names):
-            got = f"{len(value)} values" if isinstance(value, list | tuple) else describe(value)
-            self.session.fail("E304", f"{len(node.names)} names are bound to {got}", node.span)
+            listed = isinstance(value, list | tuple)
+            got = count_of(len(value), "value") if listed else describe(value)
+            names = count_of(len(node.names), "name")
+            self.session.fail("E304", f"{names} for {got}", node.span)
         for name, item in zip(node.names, value, strict=True):
             self.assign(name, item, node.span, env)
 
@@ -152,7 +173,7 @@ class Statements(Expressions):
         if binding is None:
             env.define(name, value, span)
         elif isinstance(binding.value, Poison) or env.round or binding.rebindable:
-            binding.value = value
+            binding.value, binding.span = value, span
         else:
             notes = (Note(f"`{name}` is bound here", binding.span),) if binding.span else ()
             self.session.fail(
@@ -178,20 +199,17 @@ class Statements(Expressions):
         )
 
     def interpolate(self, message: tree.String, env: Env) -> str:
-        """`{name}` in a message stands for its value."""
-        text = message.value
-        for name in [part.split("}")[0] for part in text.split("{")[1:] if "}" in part]:
-            binding = env.find(name.strip())
-            if binding is None:
-                near = closest(name, env.visible())
-                self.session.fail(
-                    "E101", f"unknown name `{name}` in a message", message.span,
-                    help=f"did you mean `{near}`?" if near else None,
-                )  # fmt: skip
-            shown = binding.value
-            shown = shown.dim if isinstance(shown, Size) else shown
-            text = text.replace(f"{{{name}}}", str(shown))
-        return text
+        """The message with values in place of `{name}`."""
+
+        def shown(match: re.Match[str]) -> str:
+            binding = env.find(match[1])
+            value = plain(binding.value) if binding is not None else None
+            if isinstance(value, Size):
+                return str(value.dim)
+            number = isinstance(value, int | float | str) and not isinstance(value, bool)
+            return str(value) if number else describe(value)
+
+        return PLACEHOLDER.sub(shown, message.value)
 
     # --- loops ------------------------------------------------------------------------------------
 
@@ -201,9 +219,11 @@ class Statements(Expressions):
                 "E307", f"a whole number known when compiling is needed, got {describe(count)}",
                 node.span,
             )  # fmt: skip
-        if count < 0 or count > ROUND_LIMIT:
+        if count < 0:
+            self.session.fail("E307", f"a loop cannot have {count} rounds", node.span)
+        if count > ROUND_LIMIT:
             self.session.fail(
-                "E307", f"{count} rounds are not between 0 and {ROUND_LIMIT}", node.span,
+                "E307", f"{count:,} rounds are more than {ROUND_LIMIT:,}", node.span,
                 help="a loop is unrolled; `scan` runs along an axis of any length",
             )  # fmt: skip
         return count
@@ -218,13 +238,17 @@ class Statements(Expressions):
                 )  # fmt: skip
             self.checked_count(len(start), node.values)
             return start
-        low, high = plain(start), plain(self.expr(node.stop, env))
-        if not isinstance(low, int):
-            self.session.fail("E307", f"a whole number is needed, got {describe(low)}")
-        if not isinstance(high, int):
-            self.session.fail("E307", f"a whole number is needed, got {describe(high)}")
-        self.checked_count(max(0, high - low), node.stop)
-        return list(range(low, high))
+        ends = []
+        for value, place in ((start, node.values), (self.expr(node.stop, env), node.stop)):
+            end = plain(value)
+            if not isinstance(end, int) or isinstance(end, bool):
+                self.session.fail(
+                    "E307", "a whole number known when compiling is needed, got "
+                    f"{describe(end)}", place.span,
+                )  # fmt: skip
+            ends.append(end)
+        self.checked_count(max(0, ends[1] - ends[0]), node.stop)
+        return list(range(*ends))
 
     def rounds(
         self, body: Sequence[tree.Statement], values: Sequence[Any], name: str | None, env: Env
@@ -275,6 +299,13 @@ class Statements(Expressions):
     def initial(self, start: Any, type_: TensorType, axes: Any, name: str) -> Value:
         """The first value: an initializer called with the shape, or a number."""
         if isinstance(start, FunctionValue | Partial):
+            callee = start.callee if isinstance(start, Partial) else start
+            settings = getattr(callee, "definition", None)
+            if settings is not None and "shape" not in [s.name for s in settings.settings]:
+                self.session.fail(
+                    "E308", f"`{name}` starts from {describe(start)}, which takes no `shape`",
+                    help="an initializer is a function of `shape`, such as `normal(0.02)`",
+                )  # fmt: skip
             shape = [Size(d, a) for d, a in zip(type_.shape, axes, strict=True)]
             start = self.call(start, [], {"shape": shape}, self.session.here, Env())  # type: ignore[arg-type]
         if isinstance(start, Partial | FunctionValue):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Collector, Diagnostic, Span
 from dnnc.elaborate.metrics import build_evaluation
 from dnnc.elaborate.network import FieldShape, Walk, build_network, graph_of, walk_model
 from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.plan import TrainingPlan
+from dnnc.elaborate.resolve import AMBIENT, unknown_names, walk_tree
 from dnnc.elaborate.scope import JobScope
 from dnnc.elaborate.session import Declared
 from dnnc.elaborate.stopping import stopping
@@ -38,24 +39,27 @@ def plan_training(
     """Everything that training needs; raises DnnError with every independent error."""
     make = {"dtype": options.dtype, "fields": fields, "sizes": sizes, "span": span}
     walk = walk_model(block, settings, training=True, **make)  # type: ignore[arg-type]
-    job = JobScope(walk, fields)
-    session = walk.session
-    with job.scheduled():
-        loss = job.loss(options.loss)
-        updates = job.updates(loss, options)
-    used = dict(job.data)
-    session.errors.raise_if_any()
-    step = graph_of("step", session, {"loss": loss.value}, used, updates)
-
     predicting = walk_model(block, settings, training=False, **make)  # type: ignore[arg-type]
     network = build_network(predicting)
-    evaluating = JobScope(predicting, fields)
-    evaluation = build_evaluation(evaluating, options.loss, options.metrics)
+    job, evaluating = JobScope(walk, fields), JobScope(predicting, fields)
+    session, errors = walk.session, Collector(_unknown_names(options, job))
+    errors.raise_if_any()
+    with session.collecting(errors), job.scheduled():
+        optimizer = job.optimizer(options.optimizer)
+    with session.collecting(errors), job.scheduled():
+        loss = job.loss(options.loss)
+    with predicting.session.collecting(errors):
+        evaluation = build_evaluation(evaluating, options.loss, options.metrics)
+        stop, monitor, larger = stopping(evaluating, options, evaluation.names)
+    errors.raise_if_any()
+    with session.collecting(errors), job.scheduled():
+        updates = job.updates(loss, optimizer, options.clip)
+    errors.raise_if_any()
+    used = dict(job.data)
+    step = graph_of("step", session, {"loss": loss.value}, used, updates)
     optimizer_states = {
         n: d for n, d in session.declared.items() if n not in predicting.session.declared
     }
-    metric_names = evaluation.names
-    stop, monitor, larger = stopping(job, options, metric_names)
     field_names = dict.fromkeys([*used, *evaluating.data])
     return TrainingPlan(
         name=name,
@@ -84,6 +88,12 @@ def plan_training(
     )
 
 
+def _unknown_names(options: TrainOptions, job: JobScope) -> list[Diagnostic]:
+    known = {*job.env.visible(), *AMBIENT}
+    written = (options.loss, options.optimizer, options.clip, *options.metrics)
+    return [error for node in written for error in unknown_names(node, known)]
+
+
 def _initial(states: Mapping[str, Declared], declared: Mapping[str, Declared]) -> Graph:
     inputs = tuple(
         Input(n, d.value, "parameter") for n, d in declared.items() if d.role == "parameter"
@@ -96,8 +106,6 @@ def _target(
     loss: tree.Expr, walk: Walk, fields: Mapping[str, FieldShape]
 ) -> tuple[str, str] | None:
     """The pair (output, field) in the first call `f(output, field)` of a loss."""
-    from dnnc.elaborate.resolve import walk_tree
-
     for node in walk_tree(loss):
         if isinstance(node, tree.Call) and len(node.arguments) >= 2:
             first, second = node.arguments[0].value, node.arguments[1].value

@@ -32,6 +32,7 @@ __all__ = [
     "Size",
     "Tensor",
     "callable_value",
+    "count_of",
     "describe",
     "is_number",
 ]
@@ -253,6 +254,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def count_of(count: int, what: str) -> str:
+    """`1 argument`, `2 arguments`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
 def size_of(value: Any) -> Dim | None:
     """The size that a number stands for, or None where it is not a whole number."""
     if isinstance(value, Size):
@@ -292,7 +298,7 @@ def describe(value: Any) -> str:  # noqa: C901 - one line a kind of value
         case BlockValue():
             return f"the {value.definition.kind} `{value.name}`"
         case Partial():
-            return "a function that still waits for arguments"
+            return f"{describe(value.callee)} that still waits for arguments"
         case ChainValue():
             return "a chain of blocks"
         case Instance():
