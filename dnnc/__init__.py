@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dnnc.diagnostics import Diagnostic, DnnError
 
 if TYPE_CHECKING:
-    from dnnc.model import Job, Model, Program, Trainer, load, parse
+    from dnnc.model import Job, Model, Program, Trainer, compile_graph, load, parse
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ __all__ = [
     "Program",
     "Trainer",
     "__version__",
+    "compile_graph",
     "load",
     "parse",
 ]

@@ -1,0 +1,206 @@
+"""A network with its weights, called on NumPy arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dnnc.diagnostics import Diagnostic, DnnError, Source
+from dnnc.elaborate.network import FieldShape, Walk, build_network, walk_model
+from dnnc.elaborate.options import TrainOptions
+from dnnc.elaborate.plan import Network
+from dnnc.elaborate.values import BlockValue
+from dnnc.ir.interpret import interpret
+from dnnc.ir.text import print_graph
+from dnnc.model.arguments import Arguments, field_shapes
+from dnnc.model.compiled import Runner
+from dnnc.model.losses import LOSS, gradients_graph
+from dnnc.model.settings import element_type, split_settings
+from dnnc.model.trainer import Trainer
+from dnnc.model.weights import OPTIMIZER, Weights, read_weights, save_weights
+from dnnc.passes.pipeline import optimize
+from dnnc.syntax.parse import parse_expression
+
+if TYPE_CHECKING:
+    from dnnc.model.program import Program
+
+__all__ = ["Model"]
+
+#: Compiled programs that a model or a trainer keeps; the oldest goes first.
+_KEPT = 32
+
+
+class Model:
+    """A network and its weights. Made by `Program.model`.
+
+    `parameters` and `states` map names to NumPy arrays; writing into them changes the network.
+    Models may be called from several threads.
+    """
+
+    def __init__(
+        self,
+        block: BlockValue,
+        program: Program,
+        given: Mapping[str, Any],
+        seed: int,
+        dtype: str,
+        threads: int | None,
+    ) -> None:
+        from dnnc.train.variables import aligned
+
+        if threads is not None and threads < 1:
+            raise DnnError(Diagnostic("E412", f"`threads` is at least 1, got {threads}"))
+        self.program, self.block, self.seed, self.threads = program, block, seed, threads
+        self.dtype = element_type(dtype)
+        self.settings, self.sizes = split_settings(block, given)
+        self.network: Network = build_network(self.walk(training=False))
+        self._require_plain_sizes()
+        initial = interpret(self.network.initial, {"seed": np.array(seed, np.int64)})
+        self.variables = {name: aligned(array) for name, array in initial.items()}
+        self.parameters = Weights(self.variables, self.network.parameters)
+        self.states = Weights(self.variables, self.network.states)
+        self._arguments = Arguments(self.network.predict)
+        self._predict: Runner | None = None
+        self._runners: dict[object, Runner] = {}
+        self._lock = threading.Lock()
+
+    def _require_plain_sizes(self) -> None:
+        """Programs read a size from an axis that has no other size in it."""
+        shapes = [type_.shape for type_ in self.network.inputs.values()]
+        plain = {size.name for shape in shapes for size in shape}
+        unknown = sorted(self.network.predict.symbols - plain)
+        if unknown:
+            name = unknown[0]
+            raise DnnError(
+                Diagnostic(
+                    "E412",
+                    f"the size `{name}` is not the size of an axis of an input",
+                    self.block.definition.name_span,
+                    help=f"fix it: program.model({self.block.name!r}, {name}=...)",
+                )
+            )
+
+    def walk(self, training: bool, fields: Mapping[str, FieldShape] | None = None) -> Walk:
+        """The model elaborated with its settings, its sizes and those of `fields`."""
+        return walk_model(
+            self.block,
+            self.settings,
+            training=training,
+            dtype=self.dtype,
+            sizes=self.sizes,
+            fields=fields,
+        )
+
+    def labels(self, fields: Mapping[str, FieldShape]) -> list[str]:
+        """Those of the fields that are no inputs of the network."""
+        return [name for name in fields if name not in self.network.inputs]
+
+    def __call__(self, /, **inputs: Any) -> Any:
+        """Outputs for inputs: the array where there is one output, else a dict by name.
+
+        Raises DnnError (E412) where an input is missing or does not fit.
+        """
+        results = (self._predict or self._compiled())(inputs, {"seed": self.seed, "step": 1})
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def _compiled(self) -> Runner:
+        with self._lock:
+            if self._predict is None:
+                self._predict = Runner(self.network.predict, self.variables, self.threads)
+            return self._predict
+
+    def value_and_grad(
+        self, loss: str, /, *, training: bool = True, **inputs: Any
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """A loss, and its gradient for each parameter by name.
+
+        `loss` is an expression of the model's names and those of `inputs`. With `training` the
+        model is that which trains, with dropout and statistics of the batch. Raises DnnError.
+        """
+
+        def compiled(fields: Mapping[str, FieldShape]) -> Runner:
+            expression = parse_expression(Source("<loss>", loss))
+            graph = gradients_graph(self.walk(training, fields), fields, expression)
+            return Runner(graph, self.variables, self.threads, self.labels(fields))
+
+        with self._lock:
+            runner = self.runner(self._runners, (loss, training), inputs, compiled)
+        results = runner(inputs, {"seed": self.seed, "step": 1, "steps": 1})
+        return float(results.pop(LOSS)), results
+
+    def runner(
+        self,
+        known: dict[object, Runner],
+        key: object,
+        inputs: Mapping[str, Any],
+        make: Callable[[Mapping[str, FieldShape]], Runner],
+    ) -> Runner:
+        """That of `known` for `key` and the shapes of one example, made where there is none.
+
+        The number of examples does not matter. Raises DnnError (E412) where inputs of the model
+        are missing or do not fit.
+        """
+        fields = field_shapes(inputs, self.dtype)
+        full = (key, tuple([(name, f.dtype, f.shape) for name, f in fields.items()]))
+        if full not in known:
+            self._arguments.fit({n: v for n, v in inputs.items() if n in self.network.inputs})
+            runner = make(fields)
+            while len(known) >= _KEPT:
+                known.pop(next(iter(known)))
+            known[full] = runner
+        return known[full]
+
+    def trainer(
+        self,
+        loss: str,
+        optimizer: str = "adam",
+        clip: str | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> Trainer:
+        """Training step by step on arrays given from Python.
+
+        `steps` is how many there will be, for schedules that ask; `seed` that of dropout and the
+        like, the model's own unless given. Raises DnnError where the expressions are at fault.
+        """
+        options = TrainOptions(
+            loss=parse_expression(Source("<loss>", loss)),
+            optimizer=parse_expression(Source("<optimizer>", optimizer)),
+            clip=parse_expression(Source("<clip>", clip)) if clip is not None else None,
+            dtype=self.dtype,
+        )
+        return Trainer(self, options, steps, self.seed if seed is None else seed)
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters and states as safetensors, atomically; DnnError where that fails."""
+        about = {"settings": self.network.settings}
+        save_weights(Path(path), self.variables, self.network.name, about)
+
+    def load(self, path: str | Path) -> None:
+        """Read parameters and states from a file of `save`, of a trainer or of a run.
+
+        Raises DnnError (E413) and changes nothing where the file does not fit the network.
+        """
+        read_weights(Path(path)).fill(self.variables, self.network.name, beyond=OPTIMIZER)
+
+    def ir(self, after: str | None = None, backward: bool = False) -> str:
+        """The program as text: as elaborated, or after a pass ("fuse" is the last).
+
+        With `backward`, the training step of the first job that trains this model, with the
+        settings of this network. Raises DnnError (E404, E701) where there is no such job or pass.
+        """
+        graph = self.network.predict
+        if backward:
+            job = next((j for j in self.program.jobs if j.trains(self.network.name)), None)
+            if job is None:
+                raise DnnError(
+                    Diagnostic("E404", f"no job of the file trains `{self.network.name}`")
+                )
+            options = dataclasses.replace(job.options(), dtype=self.dtype)
+            graph = job.plan_with(options, self.settings, self.sizes).step
+        return print_graph(optimize(graph, after) if after is not None else graph)

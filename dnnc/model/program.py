@@ -1,0 +1,212 @@
+"""A file as a whole: loaded, checked, and asked for its models, data and jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnnc.diagnostics import Collector, Diagnostic, DnnError, Source, closest
+from dnnc.elaborate.module import Module, load_module
+from dnnc.elaborate.network import FieldShape, walk_model
+from dnnc.elaborate.values import BlockValue
+from dnnc.ir.types import DType
+from dnnc.model.job import Job
+from dnnc.model.model import Model
+from dnnc.syntax import tree
+from dnnc.syntax.parse import read_source
+
+if TYPE_CHECKING:
+    from dnnc.data import Dataset
+    from dnnc.train.progress import Progress
+    from dnnc.train.result import TrainingResult
+
+__all__ = ["Program", "load", "parse"]
+
+
+def load(path: str | Path, arrays: Mapping[str, object] | None = None) -> Program:
+    """The checked program of a file; raises DnnError with every error found.
+
+    `arrays` gives the NumPy arrays that `array("name")` stands for in data blocks.
+    """
+    return _checked(read_source(Path(path)), arrays)
+
+
+def parse(text: str, name: str = "<text>", arrays: Mapping[str, object] | None = None) -> Program:
+    """The checked program of a text; raises DnnError with every error found.
+
+    Paths in it are relative to the folder of `name`.
+    """
+    return _checked(Source(name, text), arrays)
+
+
+def _checked(source: Source, arrays: Mapping[str, object] | None) -> Program:
+    program = Program(load_module(source), dict(arrays or {}))
+    program.check()
+    return program
+
+
+class Program:
+    """A file: its models, data and jobs."""
+
+    def __init__(self, module: Module, arrays: dict[str, object]) -> None:
+        self.module = module
+        self.arrays = arrays
+        self.jobs = [Job(self, node) for node in module.jobs]
+        self._fields: dict[str, dict[str, FieldShape]] = {}
+        self._datasets: dict[str, Dataset] = {}
+
+    @property
+    def models(self) -> dict[str, BlockValue]:
+        """Definitions of models by name."""
+        return self.module.models
+
+    @property
+    def datasets(self) -> dict[str, tree.Data]:
+        """Data blocks by name."""
+        return self.module.datasets
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Constants of the file by name."""
+        return self.module.constants()
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths of the file start."""
+        return self.module.folder
+
+    @property
+    def stem(self) -> str:
+        """Name of the file without folder and ending."""
+        return Path(self.module.source.name).stem.strip("<>") or "program"
+
+    @property
+    def text(self) -> str:
+        """The texts of the file and of all that it imports."""
+        first, *imported = self.module.sources
+        parts = [first.text]
+        parts += [f"\n# --- imported: {s.name} ---\n{s.text}" for s in imported]
+        return "".join(parts)
+
+    def check(self) -> None:
+        """Check every model, data block and job; raises DnnError with every error found."""
+        errors = Collector()
+        for job in self.jobs:
+            try:
+                job.plan()
+            except DnnError as error:
+                errors.add(error)
+        trained = {job.model for job in self.jobs if job.kind == "train"}
+        for name in self.models:
+            if name not in trained and (faults := self.faults_of(name)):
+                errors.add(DnnError(faults))
+        for name in self.datasets:
+            try:
+                self.fields(name)
+            except DnnError as error:
+                errors.add(error)
+        errors.raise_if_any()
+
+    def faults_of(self, name: str) -> list[Diagnostic]:
+        """What is wrong with a model by itself; nothing where a setting has to be given first."""
+        block, errors = self.models[name], Collector()
+        if any(setting.default is None for setting in block.definition.settings):
+            return []
+        for training in (True, False):
+            try:
+                walk_model(block, {}, training=training)
+            except DnnError as error:
+                # A size that only data or Python tells is no fault of the file.
+                kept = [d for d in error.diagnostics if d.code != "E215"]
+                errors.add(DnnError(kept))
+        return errors.diagnostics
+
+    def fields(self, name: str) -> dict[str, FieldShape]:
+        """Element type and shape of one example, for each field of a data block."""
+        if name not in self._fields:
+            from dnnc.data import describe
+
+            described = describe(
+                self.datasets[name],
+                constants=self.constants,
+                folder=self.folder,
+                arrays=self.arrays,
+            )
+            self._fields[name] = {
+                n: FieldShape(DType(f.dtype), f.shape, f.span) for n, f in described.items()
+            }
+        return self._fields[name]
+
+    def dataset(self, name: str) -> Dataset:
+        """The data of a block, read once."""
+        if name not in self._datasets:
+            from dnnc.data import load as load_data
+
+            if name not in self.datasets:
+                raise _unknown("E402", "data block", name, self.datasets)
+            self._datasets[name] = load_data(
+                self.datasets[name],
+                constants=self.constants,
+                folder=self.folder,
+                arrays=self.arrays,
+            )
+        return self._datasets[name]
+
+    def model(
+        self,
+        name: str,
+        /,
+        *,
+        seed: int = 0,
+        dtype: str = "f32",
+        threads: int | None = None,
+        **settings: Any,
+    ) -> Model:
+        """A model with weights initialized from `seed`.
+
+        `settings` override the model's own, or fix named sizes of its inputs (`h=28`); a text is an
+        expression of the language (`activation="gelu"`). `dtype` is "f32" or "f64", `threads` how
+        many threads compute (all cores unless given). Raises DnnError.
+        """
+        if name not in self.models:
+            raise _unknown("E401", "model", name, self.models)
+        return Model(self.models[name], self, settings, seed, dtype, threads)
+
+    def run(
+        self,
+        folder: str | Path | None = None,
+        *,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> list[TrainingResult]:
+        """Do every job of the file in order, each in a folder of its own.
+
+        `folder` is where runs are kept: `runs/<file>` unless given. Raises DnnError.
+        """
+        base = Path(folder) if folder is not None else Path("runs") / self.stem
+        return [
+            job.run(place, resume=resume, progress=progress)
+            for job, place in zip(self.jobs, self._places(base), strict=True)
+        ]
+
+    def _places(self, base: Path) -> list[Path]:
+        """A folder for each job: the base itself for one, else `train-Digits`, `train-Digits-2`."""
+        if len(self.jobs) == 1:
+            return [base]
+        places: list[Path] = []
+        for job in self.jobs:
+            name = f"{job.kind}-{job.model}"
+            count = sum(
+                other.kind == job.kind and other.model == job.model
+                for other in self.jobs[: len(places)]
+            )
+            places.append(base / (f"{name}-{count + 1}" if count else name))
+        return places
+
+
+def _unknown(code: str, what: str, name: str, known: Mapping[str, Any]) -> DnnError:
+    near = closest(name, known)
+    listed = f"the file has {', '.join(f'`{n}`' for n in known) or 'none'}"
+    help = f"did you mean `{near}`?" if near else listed
+    return DnnError(Diagnostic(code, f"there is no {what} `{name}`", help=help))

@@ -1,0 +1,85 @@
+"""Training step by step, on batches given from Python."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnnc.diagnostics import Diagnostic, DnnError
+from dnnc.elaborate.network import FieldShape
+from dnnc.elaborate.options import TrainOptions
+from dnnc.ir.interpret import interpret
+from dnnc.model.compiled import Runner
+from dnnc.model.losses import LOSS, first_states, step_graph
+from dnnc.model.weights import Weights, read_weights, save_weights
+
+if TYPE_CHECKING:
+    from dnnc.model.model import Model
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains a model: one compiled call a step. Made by `Model.trainer`.
+
+    `variables` are the model's own arrays and the optimizer's states (`optimizer.m/conv_1.weight`),
+    `step_number` counts the steps done. The two are all that a step depends on besides its data,
+    and may be assigned to go on from an earlier point; `save` and `load` keep them in a file.
+    """
+
+    def __init__(self, model: Model, options: TrainOptions, steps: int | None, seed: int) -> None:
+        from dnnc.train.variables import aligned
+
+        self.model, self.options, self.steps, self.seed = model, options, steps, seed
+        self.step_number = 0
+        graph = first_states(model.walk(training=True), options)
+        states = interpret(graph, {i.name: model.variables[i.name] for i in graph.inputs})
+        arrays = {**model.variables, **{n: aligned(a) for n, a in states.items()}}
+        self.variables = Weights(arrays, arrays)
+        self._runners: dict[object, Runner] = {}
+        self._lock = threading.Lock()
+
+    def step(self, /, **inputs: Any) -> float:
+        """One step of forward, backward and update; the loss before the update.
+
+        Takes an array for each input of the model and each field that the loss reads, with as many
+        examples as there are. Raises DnnError where they do not fit, and then changes nothing.
+        """
+        with self._lock:
+            runner = self.model.runner(self._runners, (), inputs, self._compiled)
+            number = self.step_number + 1
+            results = runner(inputs, {"seed": self.seed, "step": number, "steps": self.steps})
+            self.step_number = number
+            return float(results[LOSS])
+
+    def _compiled(self, fields: Mapping[str, FieldShape]) -> Runner:
+        model = self.model
+        graph = step_graph(model.walk(training=True, fields=fields), fields, self.options)
+        return Runner(graph, self.variables, model.threads, model.labels(fields))
+
+    def save(self, path: str | Path) -> None:
+        """Write `variables` and `step_number` as safetensors, atomically."""
+        network = self.model.network
+        about = {"settings": network.settings, "step": self.step_number}
+        save_weights(Path(path), self.variables, network.name, about)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from a file that `save` wrote.
+
+        DnnError (E413) where it does not fit, and then nothing is changed.
+        """
+        saved = read_weights(Path(path))
+        step = saved.about.get("step", "")
+        if not step.isdigit():
+            raise DnnError(
+                Diagnostic(
+                    "E413",
+                    f"{path} does not tell the step that training has reached",
+                    help="it holds weights alone, which `net.load` reads",
+                )
+            )
+        with self._lock:
+            saved.fill(self.variables, self.model.network.name)
+            self.step_number = int(step)
