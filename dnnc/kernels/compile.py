@@ -153,7 +153,15 @@ def _compile_module(kernel: Kernel) -> Any:
     library = _library_class()(target.codegen(), kernel.name)
     with _numba("compiler_lock").global_compiler_lock:
         result = compiler.compile_extra(
-            typing, target, function, (i64, i64, i64), i64, flags, {}, library=library
+            typing,
+            target,
+            function,
+            (i64, i64, i64),
+            i64,
+            flags,
+            {},
+            library=library,
+            pipeline_class=_lean_compiler() if kernel.source else compiler.Compiler,
         )
         library.finalize()
     module = library.module
@@ -162,11 +170,43 @@ def _compile_module(kernel: Kernel) -> Any:
 
 
 @cache
+def _lean_compiler() -> Any:
+    """Numba's compiler without the passes that generated source has no use for."""
+    compiler, untyped, typed = (_numba(m) for m in ("compiler", "untyped_passes", "typed_passes"))
+    base: Any = compiler.CompilerBase
+
+    class LeanCompiler(base):  # type: ignore[misc]
+        def define_pipelines(self) -> list[Any]:
+            passes = _numba("compiler_machinery").PassManager("kernel")
+            for step in (
+                untyped.TranslateByteCode,
+                untyped.FixupArgs,
+                untyped.IRProcessing,
+                untyped.ReconstructSSA,
+                typed.NopythonTypeInference,
+                typed.PreLowerStripPhis,
+                typed.IRLegalization,
+                typed.AnnotateTypes,
+                typed.NativeLowering,
+                typed.NoPythonBackend,
+            ):
+                passes.add_pass(step, step.__name__)
+            passes.finalize()
+            return [passes]
+
+    return LeanCompiler
+
+
+@cache
 def _library_class() -> Any:
     """Numba's code library, but optimized for `host()` and never run by Numba's own engine."""
     base: Any = _numba("codegen").JITCodeLibrary
 
     class KernelLibrary(base):  # type: ignore[misc]
+        def add_llvm_module(self, module: Any) -> None:
+            # Numba optimizes each function here already, which the final passes make needless.
+            self._final_module.link_in(module)
+
         def _optimize_final_module(self) -> None:
             _optimize(self._final_module)
 
