@@ -1,0 +1,50 @@
+"""Every pass keeps what random graphs compute, and the whole list of passes does."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnnc.ir.graph import Graph
+from dnnc.ir.text import parse_graph, print_graph
+from dnnc.ir.verify import verify
+from dnnc.passes.check import check_pass, compare
+from dnnc.passes.pipeline import PASSES, optimize
+from tests.passes.random_graphs import random_graph
+
+
+def run_and_check(graph: Graph) -> None:
+    verify(graph)
+    for step in PASSES:
+        after = step.run(graph)
+        check_pass(step.name, graph, after)
+        graph = after
+    text = print_graph(graph)
+    assert print_graph(parse_graph(text)) == text
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_forward(seed: int) -> None:
+    run_and_check(random_graph(seed))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_backward(seed: int) -> None:
+    run_and_check(random_graph(seed, size=12, backward=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 600))
+def test_many(seed: int) -> None:
+    run_and_check(random_graph(seed, size=20 + seed % 40, backward=seed % 2 == 0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_result_is_determined(seed: int) -> None:
+    first, second = (optimize(random_graph(seed, backward=True)) for _ in range(2))
+    assert print_graph(first) == print_graph(second)
+
+
+def test_a_second_run_changes_nothing_numerically() -> None:
+    graph = random_graph(7, backward=True)
+    once = optimize(graph)
+    assert compare(graph, optimize(once)) is None
