@@ -82,9 +82,21 @@ class Turn:
         return Kind.STACKED if known else Kind.CARRIED
 
     def _is_worthwhile(self, node: Node) -> bool:
-        # Cheap arithmetic costs less in the loop than to store and load its result.
+        # Cheap arithmetic costs less in the loop than to store and load its result, and so does
+        # what makes much out of little.
+        if _is_much_larger(node):
+            return False
         follows = any(value in self.worthwhile for value in node.operands)
         return is_costly(node) or (follows and not isinstance(node.op, FREE))
+
+
+def _is_much_larger(node: Node) -> bool:
+    """Whether a result is known to be much larger than all operands together."""
+    sizes = [value.type.elements.constant for value in (*node.results, *node.operands)]
+    if any(size is None for size in sizes):
+        return False
+    known = [size or 0 for size in sizes]
+    return known[0] > 8 * sum(known[1:])
 
 
 def is_costly(node: Node) -> bool:

@@ -130,6 +130,16 @@ def slice_of_slice(op: Slice, x: Value) -> Value | None:
 
 
 @rule(Slice)
+def slice_of_transpose(op: Slice, x: Value) -> Value | None:
+    """A part of a transpose is the transpose of a part, which moves less."""
+    inner = made_by(x, Transpose)
+    if inner is None:
+        return None
+    axis = inner[0].permutation[op.axis]
+    return make(inner[0], make(Slice(axis, op.start, op.stop), inner[1][0]))
+
+
+@rule(Slice)
 def slice_of_concat(op: Slice, x: Value) -> Value | None:
     """A slice that lies in one part of a concatenation is a slice of that part."""
     inner = made_by(x, Concat)
