@@ -117,8 +117,10 @@ def _call(
     planes, offsets = planes_and_offsets(op, source, w, tile, strides, image)
     scratch = (
         Scratch(planes, per_thread=True),
-        Scratch(offsets, per_thread=True),
+        Scratch(2 * offsets, per_thread=True),
         Scratch(dim(ROWS * tile.columns * tile.bytes_each), per_thread=True),
+        # A packed panel.
+        Scratch(offsets // 8 * (tile.columns * tile.bytes_each), per_thread=True),
         Scratch(dim(8 * (Strip.WORDS + Region.WORDS)), per_thread=True),
     )
     strip = Code(strip_kernel(dtype, tile.vectors, "b"))

@@ -14,7 +14,7 @@ __all__ = ["ROWS", "build_conv", "build_gather_weights"]
 ROWS = 112
 _OUT, _IN, _WEIGHTS, _N, _C, _H, _W, _O, _HO, _WO, _GROUPS, _KH, _KW = range(13)
 _SH, _SW, _DH, _DW, _TOP, _LEFT, _BACKWARD = range(13, 20)
-_STRIP, _PLANES, _OFFSETS, _TILE, _WORDS, _FLAT, _EPILOGUE, _SLOTS = range(20, 28)
+_STRIP, _PLANES, _OFFSETS, _TILE, _PACKED, _WORDS, _FLAT, _EPILOGUE, _SLOTS = range(20, 29)
 
 
 def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
@@ -150,8 +150,99 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
     """One class: `channels` outputs from `channel` on, `lines` by `columns` of the grid, at `h`,
     `w` of the output and `sh`, `sw` apart there.
 
-    Panels run along lines, or over the lines and the gaps between them where that takes fewer.
+    Panels run along lines; or over the lines and the gaps between them where that takes fewer; or
+    over the lines without the gaps, packed, where that takes so many fewer that it pays.
     """
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import slot, store
+
+    pack, strip = register_jitable(_build_pack(tile)), register_jitable(_build_strip(tile))
+    put = store("i64")
+    size, most = tile.bytes_each, tile.columns
+
+    def panels(
+        args: int, image: int, channel: int, channels: int, a: int, depth: int, offsets: int,
+        source: int, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
+    ) -> None:  # fmt: skip
+        words, step = slot(args, _WORDS), wide
+        if lines <= 0 or columns <= 0:
+            return
+        adjacent = columns == slot(args, _WO) and sh == 1 and slot(args, _FLAT) != 0
+        if adjacent and columns == wide:
+            lines, columns, wide = 1, lines * columns, lines * columns
+        each = (columns + most - 1) // most
+        count = ((lines - 1) * wide + columns + most - 1) // most
+        by_line = 16 * each * lines <= 17 * count
+        count = each * lines if by_line else count
+        fewer = (lines * columns + most - 1) // most
+        packed = fewer * (channels + 4 + most // columns) < count * channels
+        block = min(max(BUDGET // max(depth * size, 1), 16), ROWS)
+        if packed:
+            by_line, count, block = False, fewer, ROWS
+        blocks = (channels + block - 1) // block
+        for unit in range(blocks * count):
+            # Packed panels are used by all channels at once, weights by all panels.
+            p, i = unit % count, unit // count * block
+            if packed:
+                p, i = unit // blocks, unit % blocks * block
+                if i == 0:
+                    pack(args, p * most, lines, columns, step, source, offsets, depth)
+            rows = min(block, channels - i)
+            put(words, 0, rows)
+            put(words, 1, depth)
+            put(words, 2, a + i * depth * size)
+            put(words, 3, depth * size)
+            if not packed:
+                line, column = (p // each, p % each * most) if by_line else (0, p * most)
+                put(words, 5, source + (line * wide + column) * size)
+                put(words, 6, offsets)
+                strip(
+                    args, image, channel + i, rows, depth, line, column, by_line,
+                    wide, h, lines, w, columns, sh, sw,
+                )  # fmt: skip
+                continue
+            put(words, 5, slot(args, _PACKED))
+            put(words, 6, slot(args, _OFFSETS) + taps_of(args) * 8)
+            joined = columns * lines if adjacent else columns
+            strip(
+                args, image, channel + i, rows, depth, 0, p * most, False,
+                joined, h, 1 if adjacent else lines, w, joined, sh, sw,
+            )  # fmt: skip
+
+    @register_jitable
+    def taps_of(args: int) -> int:
+        return slot(args, _C) // slot(args, _GROUPS) * slot(args, _KH) * slot(args, _KW)
+
+    return panels
+
+
+def _build_pack(tile: Tile) -> Callable[..., None]:
+    """`f(args, place, lines, columns, wide, source, offsets, depth)`: the pixels from number
+    `place` on of lines `wide` apart, for every tap, as one panel."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.moves import gather_rows
+
+    size, most, gather = tile.bytes_each, tile.columns, gather_rows(tile)
+
+    def pack(
+        args: int, place: int, lines: int, columns: int, wide: int, source: int, offsets: int,
+        depth: int,
+    ) -> None:  # fmt: skip
+        line, column = place // columns, place % columns
+        at = 0
+        while at < most and line < lines:
+            count = min(columns - column, most - at)
+            start = source + (line * wide + column) * size
+            gather(slot(args, _PACKED) + at * size, most * size, start, offsets, depth, count)
+            at += count
+            line, column = line + 1, 0
+
+    return pack
+
+
+def _build_strip(tile: Tile) -> Callable[..., None]:
+    """Computes one panel, whose operands are set, and takes it to where it belongs."""
     from numba.extending import register_jitable
 
     from dnnc.kernels.intrinsics import call_kernel, slot, store
@@ -160,54 +251,34 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
     put = store("i64")
     size, most = tile.bytes_each, tile.columns
 
-    def panels(
-        args: int, image: int, channel: int, channels: int, a: int, depth: int, offsets: int,
-        source: int, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
+    def strip(
+        args: int, image: int, channel: int, rows: int, depth: int, line: int, column: int,
+        by_line: bool, wide: int, h: int, lines: int, w: int, columns: int, sh: int, sw: int,
     ) -> None:  # fmt: skip
-        ho, wo, words = slot(args, _HO), slot(args, _WO), slot(args, _WORDS)
-        if lines <= 0 or columns <= 0:
-            return
-        if columns == wide and columns == wo and sh == 1 and slot(args, _FLAT):
-            lines, columns, wide = 1, lines * columns, lines * columns
-        each = (columns + most - 1) // most
-        flat = ((lines - 1) * wide + columns + most - 1) // most
-        by_line = 16 * each * lines <= 17 * flat
-        block = min(max(BUDGET // max(depth * size, 1), 16), ROWS)
-        plane = ho * wo * size
-        for i in range(0, channels, block):
-            rows = min(block, channels - i)
-            put(words, 0, rows)
-            put(words, 1, depth)
-            put(words, 2, a + i * depth * size)
-            put(words, 3, depth * size)
-            put(words, 4, size)
-            put(words, 6, offsets)
-            put(words, 10, 0)
-            put(words, 11, 0)
-            for p in range(each * lines if by_line else flat):
-                line, column = 0, p * most
-                if by_line:
-                    line, column = p // each, p % each * most
-                elif column >= wide:
-                    line, column = column // wide, column % wide
-                count = min(most, columns - column)
-                # Written at once where it is one piece of one line.
-                one = by_line or count == most or line == lines - 1
-                whole = one and sw == 1 and count > 0 and slot(args, _EPILOGUE) == 0
-                out = slot(args, _OUT) + (image * slot(args, _O) + channel + i) * plane
-                out += ((h + line * sh) * wo + w + column) * size
-                put(words, 5, source + (line * wide + column) * size)
-                put(words, 7, out if whole else slot(args, _TILE))
-                put(words, 8, plane if whole else most * size)
-                put(words, 9, count if whole else most)
-                if depth > 0:
-                    call_kernel(slot(args, _STRIP), words, 0, 0)
-                finish(
-                    args, image, channel + i, rows, depth, whole, line, column,
-                    wide, h, lines, w, columns, sh, sw,
-                )  # fmt: skip
+        wo, words = slot(args, _WO), slot(args, _WORDS)
+        plane = slot(args, _HO) * wo * size
+        if not by_line and column >= wide:
+            line, column = column // wide, column % wide
+        count = min(most, columns - column)
+        # Written at once where it is one piece of one line.
+        one = by_line or count == most or line == lines - 1
+        whole = one and sw == 1 and count > 0 and slot(args, _EPILOGUE) == 0
+        out = slot(args, _OUT) + (image * slot(args, _O) + channel) * plane
+        out += ((h + line * sh) * wo + w + column) * size
+        put(words, 4, size)
+        put(words, 7, out if whole else slot(args, _TILE))
+        put(words, 8, plane if whole else most * size)
+        put(words, 9, count if whole else most)
+        put(words, 10, 0)
+        put(words, 11, 0)
+        if depth > 0:
+            call_kernel(slot(args, _STRIP), words, 0, 0)
+        finish(
+            args, image, channel, rows, depth, whole, line, column,
+            wide, h, lines, w, columns, sh, sw,
+        )  # fmt: skip
 
-    return panels
+    return strip
 
 
 def _build_finish(tile: Tile) -> Callable[..., None]:
@@ -329,6 +400,11 @@ def _build_class(size: int) -> tuple[Any, Any]:
         outputs = slot(args, 2) // slot(args, 6)
         for o in range(group * outputs, (group + 1) * outputs):
             w = slot(args, 1) + (o * slot(args, 3) + c) * kh * kw * size
+            if sh == 1 and sw == 1:
+                for k in range(kh * kw):
+                    put(to, k, get(w, k))
+                to += kh * kw * size
+                continue
             for ky in range(kh):
                 for kx in range(kw):
                     if ky * slot(args, 9) % sh == r and kx * slot(args, 10) % sw == s:

@@ -43,7 +43,7 @@ def build_offsets(tile: Tile) -> Callable[..., None]:
     other."""
     from dnnc.kernels.intrinsics import slot, store
 
-    put, size = store("i64"), tile.bytes_each
+    put, size, most = store("i64"), tile.bytes_each, tile.columns
 
     def offsets(args: int, rows: int, wide: int, shift: int, shift_u: int) -> None:
         channels = slot(args, _C) // slot(args, _GROUPS)
@@ -66,6 +66,9 @@ def build_offsets(tile: Tile) -> Callable[..., None]:
                                 at = (c * rows + shift - y) * wide + shift_u - x
                                 put(table, count, at * size)
                                 count += 1
+        # Those of a packed panel follow.
+        for k in range(count):
+            put(table, count + k, k * most * size)
 
     return offsets
 
@@ -80,6 +83,7 @@ def build_fill(tile: Tile) -> Any:
 
     size = tile.bytes_each
     pad, pad_even, spread = pad_row(tile), pad_row(tile, 2), _build_spread(tile)
+    used = _build_used()
 
     @register_jitable
     def fill(
@@ -103,6 +107,9 @@ def build_fill(tile: Tile) -> Any:
         for c in range(channels):
             for a in range(ph):
                 for b in range(pw):
+                    if not (used(args, 0, a) and used(args, 1, b)):
+                        to += rows * wide * size
+                        continue
                     for row in range(rows):
                         y = (q + row) * ph + a - top
                         at = x + (c * h + y) * w * size
@@ -138,3 +145,20 @@ def _build_spread(tile: Tile) -> Any:
         zero_bytes(to + stop * size, (wide - stop) * size)
 
     return spread
+
+
+def _build_used() -> Any:
+    """`f(args, axis, phase)`: whether a tap reads planes of this residue of the stride."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import slot
+
+    @register_jitable
+    def used(args: int, axis: int, phase: int) -> bool:
+        stride = slot(args, _SH + axis)
+        for k in range(slot(args, _KH + axis)):
+            if k * slot(args, _DH + axis) % stride == phase:
+                return True
+        return slot(args, _BACKWARD) != 0
+
+    return used

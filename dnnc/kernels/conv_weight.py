@@ -49,7 +49,7 @@ def conv_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
     steps = BUDGET // (tile.columns * size) + dy.shape[3]
     scratch = (
         Scratch(planes, per_thread=True),
-        Scratch(offsets, per_thread=True),
+        Scratch(2 * offsets, per_thread=True),
         Scratch(steps * 8, per_thread=True),
         Scratch(steps * (tile.columns * size), per_thread=True),
         Scratch(dim(8 * Strip.WORDS), per_thread=True),

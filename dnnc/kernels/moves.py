@@ -16,7 +16,7 @@ from dnnc.kernels.target import host
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, internal, masked, splat
 
-__all__ = ["copy_rows", "pad_row", "transpose_block", "transpose_side"]
+__all__ = ["copy_rows", "gather_rows", "pad_row", "transpose_block", "transpose_side"]
 
 
 @cache
@@ -206,3 +206,79 @@ def _write_copy_rows(module: ir.Module, name: str, tile: Tile) -> ir.Function:
     builder.position_at_end(end)
     builder.ret_void()
     return function
+
+
+@cache
+def gather_rows(tile: Tile) -> Any:
+    """The intrinsic `f(target, target_row, source, offsets, rows, count)`: row k of `count`
+    elements, at most the tile's columns, comes from `source + offsets[k]`, a table of bytes."""
+    name = f"dnnc_gather_rows_{tile.dtype}_{tile.vectors}x{tile.lanes}"
+
+    @intrinsic
+    def gather(  # type: ignore[no-untyped-def]
+        typing_context, target, target_row, source, offsets, rows, count
+    ):
+        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            function = builder.module.globals.get(name)
+            if function is None:
+                function = _write_gather_rows(builder.module, name, tile)
+            builder.call(function, values)
+            return context.get_dummy_value()
+
+        return types.void(*(types.int64,) * 6), generate
+
+    return gather
+
+
+def _write_gather_rows(module: ir.Module, name: str, tile: Tile) -> ir.Function:
+    function = internal(module, name, 6)
+    count = function.args[5]
+    entry, end = function.append_basic_block("entry"), function.append_basic_block("end")
+    narrow, wide = function.append_basic_block("narrow"), function.append_basic_block("wide")
+    builder = ir.IRBuilder(entry)
+    one = builder.icmp_signed("<=", count, I64(tile.lanes))
+    builder.cbranch(one, narrow, wide)
+    for block, vectors in ((narrow, 1), (wide, tile.vectors)):
+        _write_gather_loop(function, block, end, tile, vectors)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+def _write_gather_loop(
+    function: ir.Function, entry: ir.Block, end: ir.Block, tile: Tile, vectors: int
+) -> None:
+    target, target_row, source, offsets, rows, count = function.args
+    vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
+    load, store = masked(function.module, vector)
+    zero = ir.Constant(vector, [0.0] * tile.lanes)
+    size, align = tile.bytes_each, I32(tile.bytes_each)
+    builder = ir.IRBuilder(entry)
+    limit = splat(builder, builder.trunc(count, I32), tile.lanes)
+    kind = ir.VectorType(I32, tile.lanes)
+    starts = range(0, vectors * tile.lanes, tile.lanes)
+    masks = [
+        builder.icmp_signed("<", ir.Constant(kind, list(range(j, j + tile.lanes))), limit)
+        for j in starts
+    ]
+    table = builder.inttoptr(offsets, I64.as_pointer())
+    loop = function.append_basic_block("loop")
+    builder.cbranch(builder.icmp_signed(">", rows, I64(0)), loop, end)
+    builder.position_at_end(loop)
+    k, to = builder.phi(I64), builder.phi(I64)
+    at = builder.add(source, builder.load(builder.gep(table, [k])))
+    for j, mask in zip(starts, masks, strict=True):
+        places = [
+            builder.inttoptr(builder.add(base, I64(j * size)), vector.as_pointer())
+            for base in (at, to)
+        ]
+        value = builder.call(load, [places[0], align, mask, zero])
+        builder.call(store, [value, places[1], align, mask])
+    following = builder.add(k, I64(1))
+    for phi, first, then in (
+        (k, I64(0), following),
+        (to, target, builder.add(to, target_row)),
+    ):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(then, loop)
+    builder.cbranch(builder.icmp_signed("<", following, rows), loop, end)
