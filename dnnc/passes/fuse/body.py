@@ -14,7 +14,7 @@ from dnnc.ops.base import apply
 from dnnc.ops.control import Fused
 from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.shape import Broadcast, Reshape
-from dnnc.passes.fuse.reads import ANCHORS, REDUCTIONS, Place, Reads, operand_place
+from dnnc.passes.fuse.reads import ANCHORS, REDUCTIONS, Place, Reads
 from dnnc.passes.fuse.units import Unit
 
 __all__ = ["Body"]
@@ -89,7 +89,7 @@ class Body:
             return apply(op)
         if isinstance(op, Iota):
             return self._iota(node, op, place)
-        operands = [self._value(v, operand_place(node, v, place)) for v in node.operands]
+        operands = [self._value(v, self.reads.operand_place(node, v, place)) for v in node.operands]
         return operands[0] if isinstance(op, Broadcast | Reshape) else apply(op, *operands)
 
     def _iota(self, node: Node, op: Iota, place: Place) -> Value:

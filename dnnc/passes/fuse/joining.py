@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from dnnc.ir.graph import Node, Value
 from dnnc.ops.creation import RandomUniform
-from dnnc.passes.fuse.reads import REDUCTIONS, Place, Reads, frame, strip_reshapes, whole
+from dnnc.passes.fuse.reads import REDUCTIONS, Place, Reads, strip_reshapes
 from dnnc.passes.fuse.units import Partition, Unit
 
 __all__ = ["Joiner"]
@@ -61,16 +61,16 @@ class Joiner:
                 continue
             for value, place in self.reads.of_node(node):
                 source = value.node
-                if source is None or len(place) < len(frame(node)):
+                if source is None or len(place) < self.reads.rank(node):
                     continue
                 if isinstance(source.op, REDUCTIONS) or source in after:
                     after.add(node)
         leads: set[Node] = set()
         for node in reversed(ordered):
-            size = len(whole(node.results[0]))
+            size = len(self.reads.axes(node.results[0]))
             for reader in self.readers.get(node.results[0], ()):
                 fusable = reader in self.partition.of[reader].places
-                if reader in leads or (fusable and len(frame(reader)) > size):
+                if reader in leads or (fusable and self.reads.rank(reader) > size):
                     leads.add(node)
         return after - leads
 

@@ -50,9 +50,7 @@ __all__ = [
     "is_free",
     "is_fusable",
     "is_inner_reshape",
-    "operand_place",
     "strip_reshapes",
-    "whole",
 ]
 
 #: Axes of a frame on which the axes of a value lie, in order, without axes of size 1.
@@ -80,19 +78,19 @@ MOST_REPEATED = 8
 MOST_READ = 4
 
 
-def whole(value: Value) -> tuple[Dim, ...]:
+def _whole(value: Value) -> tuple[Dim, ...]:
     """The sizes of a value's axes, without those of size 1."""
     return tuple(size for size in value.shape if size != 1)
 
 
 def frame(node: Node) -> tuple[Dim, ...]:
     """The sizes over which a fusable node iterates."""
-    return whole(node.operands[0] if isinstance(node.op, REDUCTIONS) else node.results[0])
+    return _whole(node.operands[0] if isinstance(node.op, REDUCTIONS) else node.results[0])
 
 
 def is_inner_reshape(node: Node) -> bool:
     """Whether a node only adds or drops axes of size 1."""
-    return isinstance(node.op, Reshape) and whole(node.operands[0]) == whole(node.results[0])
+    return isinstance(node.op, Reshape) and _whole(node.operands[0]) == _whole(node.results[0])
 
 
 def is_free(node: Node) -> bool:
@@ -114,7 +112,7 @@ def is_fusable(node: Node) -> bool:
 def is_expensive(node: Node) -> bool:
     """Whether an elementwise node takes longer than loading its result."""
     if isinstance(node.op, Divide):
-        return len(whole(node.operands[1])) == len(whole(node.results[0]))
+        return len(_whole(node.operands[1])) == len(_whole(node.results[0]))
     return isinstance(node.op, _EXPENSIVE)
 
 
@@ -123,18 +121,6 @@ def strip_reshapes(value: Value) -> Value:
     while value.node is not None and isinstance(value.node.op, Reshape):
         value = value.node.operands[0]
     return value
-
-
-def operand_place(node: Node, operand: Value, place: Place) -> Place:
-    """Where an operand lies, when the result of an elementwise node, broadcast or reshape lies at
-    `place`."""
-    result = node.results[0]
-    if isinstance(node.op, Reshape):
-        return place
-    missing = result.type.rank - operand.type.rank
-    axes = iter(place)
-    lies = {axis: next(axes) for axis, size in enumerate(result.shape) if size != 1}
-    return tuple(lies[axis + missing] for axis, size in enumerate(operand.shape) if size != 1)
 
 
 @dataclass(slots=True)
@@ -153,7 +139,8 @@ class Reads:
     written: set[Value] = field(default_factory=set)
     virtual: set[Value] = field(default_factory=set)
     _costs: dict[Value, _Cost] = field(default_factory=dict)
-    _node_reads: dict[Node, dict[tuple[Value, Place], None]] = field(default_factory=dict)
+    _joined_costs: dict[Node, _Cost] = field(default_factory=dict)
+    _axes: dict[Value, tuple[int, ...]] = field(default_factory=dict)
 
     def classify(self, nodes: Iterable[Node], absorbed: set[Node]) -> None:
         """Decide which results of `nodes`, given with operands first, are virtual."""
@@ -170,39 +157,62 @@ class Reads:
 
     def of_node(self, node: Node) -> dict[tuple[Value, Place], None]:
         """The stored values that computing a node reads, with places in its frame."""
-        if node not in self._node_reads:
-            reduces = isinstance(node.op, REDUCTIONS)
-            cost = self._cost(node.operands[0]) if reduces else self._joined(node)
-            self._node_reads[node] = cost.stored
-        return self._node_reads[node]
+        if isinstance(node.op, REDUCTIONS):
+            return self._cost(node.operands[0]).stored
+        return self._joined(node).stored
+
+    def axes(self, value: Value) -> tuple[int, ...]:
+        """The axes of a value that are not of size 1."""
+        if value not in self._axes:
+            self._axes[value] = tuple(i for i, size in enumerate(value.shape) if size != 1)
+        return self._axes[value]
+
+    def rank(self, node: Node) -> int:
+        """The number of axes over which a fusable node iterates."""
+        reduces = isinstance(node.op, REDUCTIONS)
+        return len(self.axes(node.operands[0] if reduces else node.results[0]))
+
+    def operand_place(self, node: Node, operand: Value, place: Place) -> Place:
+        """Where an operand lies when the result of a node other than a reduction lies at `place`."""
+        result = node.results[0]
+        if isinstance(node.op, Reshape) or self.axes(operand) == self.axes(result):
+            return place
+        missing = result.type.rank - operand.type.rank
+        lies = dict(zip(self.axes(result), place, strict=True))
+        return tuple(lies[axis + missing] for axis in self.axes(operand))
 
     def _cost(self, value: Value) -> _Cost:
-        if value not in self.virtual or value.node is None:
-            return _Cost(0, {(value, tuple(range(len(whole(value))))): None})
         if value not in self._costs:
-            self._costs[value] = self._joined(value.node)
+            if value in self.virtual and value.node is not None:
+                self._costs[value] = self._joined(value.node)
+            else:
+                place = tuple(range(len(self.axes(value))))
+                self._costs[value] = _Cost(0, {(value, place): None})
         return self._costs[value]
 
     def _joined(self, node: Node) -> _Cost:
+        if node in self._joined_costs:
+            return self._joined_costs[node]
         total = _Cost(0 if is_free(node) else 1, {})
-        place = tuple(range(len(whole(node.results[0]))))
+        place = tuple(range(len(self.axes(node.results[0]))))
         for operand in node.operands:
             cost = self._cost(operand)
             total.operations += cost.operations
-            lies = operand_place(node, operand, place)
+            lies = self.operand_place(node, operand, place)
             for value, inner in cost.stored:
                 total.stored[value, tuple(lies[axis] for axis in inner)] = None
+        self._joined_costs[node] = total
         return total
 
     def _is_cheap(self, node: Node) -> bool:
         op, value = node.op, node.results[0]
         if not isinstance(op, Elementwise):
             return False
-        size = len(whole(value))
         cost = self._joined(node)
         if is_expensive(node) and not (isinstance(op, Divide) and not cost.stored):
             return False
         if cost.operations > MOST_REPEATED or len(cost.stored) > MOST_READ:
             return False
+        size = len(self.axes(value))
         large = {stored for stored, place in cost.stored if len(place) == size}
         return len(large) <= 1 and all(strip_reshapes(stored) in self.written for stored in large)
