@@ -26,7 +26,13 @@ from dnnc.cache import cache_directory, write_atomically
 from dnnc.kernels.abi import Kernel
 from dnnc.kernels.target import host, target_machine
 
-__all__ = ["compile_object", "load_kernels", "optimized_ir"]
+__all__ = [
+    "compile_object",
+    "load_kernels",
+    "missing_kernels",
+    "optimized_ir",
+    "prepare_kernel",
+]
 
 _DIGEST = 32
 _LOCK = threading.Lock()
@@ -39,6 +45,22 @@ def load_kernels(kernels: Iterable[Kernel]) -> list[int]:
     with _LOCK:
         engine.add({kernel.key: kernel for kernel in wanted})
         return [engine.addresses[kernel.key] for kernel in wanted]
+
+
+def missing_kernels(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """Those kernels that are to be compiled and that the disk cache could hold; none without it."""
+    engine = _engine()
+    found = []
+    for kernel in kernels:
+        path = None if kernel.key in engine.addresses else _entry_of(kernel)
+        if path is not None and not path.exists():
+            found.append(kernel)
+    return found
+
+
+def prepare_kernel(kernel: Kernel) -> None:
+    """Have the machine code of a kernel in the disk cache, without loading it."""
+    _cached_object(kernel)
 
 
 class _Engine:
@@ -70,7 +92,7 @@ def _symbol(key: str) -> str:
 
 
 def _cached_object(kernel: Kernel) -> bytes:
-    path = _entry(f"{hashlib.sha256(f'{kernel.key} {_fingerprint()}'.encode()).hexdigest()}.o")
+    path = _entry_of(kernel)
     found = _read_entry(path) if path else None
     if found is None:
         found = compile_object(kernel)
@@ -81,8 +103,9 @@ def _cached_object(kernel: Kernel) -> bytes:
     return found
 
 
-def _entry(name: str) -> Path | None:
-    """The path of a cache entry; None where there is no cache."""
+def _entry_of(kernel: Kernel) -> Path | None:
+    """The path of a kernel's cache entry; None where there is no cache."""
+    name = hashlib.sha256(f"{kernel.key} {_fingerprint()}".encode()).hexdigest()
     directory = cache_directory()
     if directory is None:
         return None
@@ -91,7 +114,7 @@ def _entry(name: str) -> Path | None:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return None
-    return folder / name
+    return folder / f"{name}.o"
 
 
 def _read_entry(path: Path) -> bytes | None:

@@ -20,6 +20,7 @@ from dnnc.program.feeds import Feed, Feeds
 from dnnc.program.locations import CallItem, LoopItem, leaves
 from dnnc.program.memory import round_up
 from dnnc.program.plan import Plan, make_plan
+from dnnc.program.precompile import helped
 from dnnc.program.show import needed_kernels, show_kernels
 from dnnc.program.team import Team, aligned, default_threads, team
 
@@ -60,7 +61,8 @@ class Executable:
         kernels = needed_kernels(self.plan)
         if environment.debug() >= 4:
             show_kernels(graph.name, kernels, machine_code=environment.debug() >= 5)
-        loaded = load_kernels(kernels)
+        with helped(graph, kernels):
+            loaded = load_kernels(kernels)
         self._addresses = {
             kernel.key: address for kernel, address in zip(kernels, loaded, strict=True)
         }
