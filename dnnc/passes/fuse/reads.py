@@ -173,7 +173,7 @@ class Reads:
         return len(self.axes(node.operands[0] if reduces else node.results[0]))
 
     def operand_place(self, node: Node, operand: Value, place: Place) -> Place:
-        """Where an operand lies when the result of a node other than a reduction lies at `place`."""
+        """Where an operand lies when the result of a node, no reduction, lies at `place`."""
         result = node.results[0]
         if isinstance(node.op, Reshape) or self.axes(operand) == self.axes(result):
             return place

@@ -69,18 +69,23 @@ class _Sinking:
         return value
 
     def _transposed(self, node: Node, x: Value) -> Sequence[Value] | None:
-        """The transpose of a product as the product of the transposes."""
+        """A transpose that swaps the axes of a product as the product of the transposes.
+
+        Other axes may move as well, in a transpose of what is then contiguous rows.
+        """
         assert isinstance(node.op, Transpose)
-        rank = x.type.rank
-        swap = (*range(rank - 2), rank - 1, rank - 2)
-        if x.node is None or not isinstance(x.node.op, MatMul) or node.op.permutation != swap:
+        rows, columns = x.type.rank - 2, x.type.rank - 1
+        if x.node is None or not isinstance(x.node.op, MatMul):
             return None
-        if self.users[node.operands[0]] != 1:
+        if node.op.permutation[-1] != rows or self.users[node.operands[0]] != 1:
             return None
         fired("transpose the operands of a product")
         a, b = x.node.operands
         op = MatMul(not x.node.op.transpose_b, not x.node.op.transpose_a)
-        return [self._noted(apply(op, b, a))]
+        product = self._noted(apply(op, b, a))
+        swap = {rows: columns, columns: rows}
+        order = tuple(swap.get(axis, axis) for axis in node.op.permutation)
+        return [product if order == tuple(range(columns + 1)) else apply(Transpose(order), product)]
 
     def _sunk(self, node: Node, operands: tuple[Value, ...]) -> Value | None:
         """The node on operands from before their reshapes; None where that fails."""
