@@ -212,7 +212,8 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
 
     @register_jitable
     def taps_of(args: int) -> int:
-        return slot(args, _C) // slot(args, _GROUPS) * slot(args, _KH) * slot(args, _KW)
+        count: int = slot(args, _C) // slot(args, _GROUPS) * slot(args, _KH) * slot(args, _KW)
+        return count
 
     return panels
 
@@ -356,7 +357,7 @@ def build_gather_weights(size: int) -> Callable[[int, int, int], int]:
     """Weights [O, C / groups, kh, kw] as [group, class, channel, (output of the group, tap)]."""
     from dnnc.kernels.intrinsics import share, slot
 
-    taps, gather = _build_class(size)
+    taps, gather = _build_taps(), _build_class(size)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         groups, channels = slot(args, 6), slot(args, 3)
@@ -375,15 +376,11 @@ def build_gather_weights(size: int) -> Callable[[int, int, int], int]:
     return kernel
 
 
-def _build_class(size: int) -> tuple[Any, Any]:
-    """`taps(args, r, s)`: how many a class has; `gather(args, to, group, c, r, s)`: its weights of
-    one channel."""
+def _build_taps() -> Any:
+    """`f(args, r, s)`: how many taps a class has."""
     from numba.extending import register_jitable
 
-    from dnnc.kernels.intrinsics import load, slot, store
-
-    word = "i32" if size == 4 else "i64"
-    get, put = load(word, 1), store(word, 0)
+    from dnnc.kernels.intrinsics import slot
 
     @register_jitable
     def taps(args: int, r: int, s: int) -> int:
@@ -393,6 +390,18 @@ def _build_class(size: int) -> tuple[Any, Any]:
         for kx in range(slot(args, 5)):
             across += kx * slot(args, 10) % slot(args, 8) == s
         return down * across
+
+    return taps
+
+
+def _build_class(size: int) -> Any:
+    """`f(args, to, group, c, r, s)`: the weights of one class and channel."""
+    from numba.extending import register_jitable
+
+    from dnnc.kernels.intrinsics import load, slot, store
+
+    word = "i32" if size == 4 else "i64"
+    get, put = load(word, 1), store(word, 0)
 
     @register_jitable
     def gather(args: int, to: int, group: int, c: int, r: int, s: int) -> None:
@@ -411,4 +420,4 @@ def _build_class(size: int) -> tuple[Any, Any]:
                         put(to, 0, get(w, ky * kw + kx))
                         to += size
 
-    return taps, gather
+    return gather

@@ -159,6 +159,6 @@ def _build_used() -> Any:
         for k in range(slot(args, _KH + axis)):
             if k * slot(args, _DH + axis) % stride == phase:
                 return True
-        return slot(args, _BACKWARD) != 0
+        return bool(slot(args, _BACKWARD) != 0)
 
     return used
