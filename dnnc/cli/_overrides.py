@@ -37,7 +37,18 @@ register_codes(
 )
 
 #: Options of a training job that may be given although the file leaves them out.
-TRAIN_OPTIONS = ("batch", "clip", "epochs", "loss", "metrics", "optimizer", "seed", "stop")
+TRAIN_OPTIONS = (
+    "loss",
+    "optimizer",
+    "clip",
+    "metrics",
+    "epochs",
+    "batch",
+    "seed",
+    "stop",
+    "monitor",
+    "dtype",
+)
 
 
 class Edit(NamedTuple):

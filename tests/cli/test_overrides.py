@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnnc.cli._overrides import override
+from dnnc.cli._overrides import TRAIN_OPTIONS, override
 from dnnc.diagnostics import DnnError, Source
 from dnnc.syntax import tree
 from dnnc.syntax.parse import parse
@@ -121,6 +121,12 @@ def test_a_comment_behind_the_value_is_dropped() -> None:
     item = changed("Digits.hidden=3 # few").items[1]
     assert isinstance(item, tree.Block)
     assert number(item.settings[0].default) == 3
+
+
+def test_the_options_are_those_of_training_jobs() -> None:
+    from dnnc.elaborate.options import _OPTIONS
+
+    assert TRAIN_OPTIONS == _OPTIONS
 
 
 def test_nothing_else_changes() -> None:
