@@ -29,6 +29,7 @@ from dnnc.kernels.abi import (
 )
 from dnnc.kernels.code import Code
 from dnnc.kernels.conv_driver import ROWS, build_conv, build_gather_weights
+from dnnc.kernels.conv_integer import integer_conv_call
 from dnnc.kernels.conv_planes import planes_and_offsets
 from dnnc.kernels.conv_weight import conv_weight_calls
 from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
@@ -55,6 +56,8 @@ def lower_conv_input_gradient(node: Node) -> list[Call]:
 def lower_fused_conv(node: Node, anchor: Node) -> list[Call]:
     make = conv_calls if isinstance(anchor.op, Conv) else conv_input_calls
     first, second = operands_of(node, anchor)
+    if not anchor.results[0].type.dtype.is_float:
+        return calls_apart(node, anchor, lambda _, to: make(anchor.op, first, second, to))
     return make(anchor.op, first, second, anchor.results[0], Epilogue.of(node, anchor))
 
 
@@ -70,7 +73,9 @@ def lower_fused_conv_weight_gradient(node: Node, anchor: Node) -> list[Call]:
 def conv_calls(
     op: Any, x: Value, w: Value, y: Value, epilogue: Epilogue | None = None
 ) -> list[Call]:
-    """The calls that convolve x by w into the memory of `y`."""
+    """The calls that convolve x by w into the memory of `y`, or give the sums to an epilogue."""
+    if not y.type.dtype.is_float:
+        return [integer_conv_call(op, x, w, y)]
     return [_call(op, x, w, y, Buffer(w), epilogue, backward=False)]
 
 
@@ -78,6 +83,8 @@ def conv_input_calls(
     op: Any, dy: Value, w: Value, dx: Value, epilogue: Epilogue | None = None
 ) -> list[Call]:
     """The calls that compute the gradient by input from dy into the memory of `dx`."""
+    if not dx.type.dtype.is_float:
+        return [integer_conv_call(op, dy, w, dx)]
     size = w.type.dtype.size
     packed = Scratch(w.type.elements * size)
     sizes = (*w.shape, op.groups, *op.strides, *op.dilations)

@@ -19,6 +19,7 @@ from dnnc.ir.dims import Dim, ceil_div, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, lowering, make_kernel
 from dnnc.kernels.code import Code
+from dnnc.kernels.conv_integer import integer_conv_call
 from dnnc.kernels.conv_planes import BUDGET, build_fill, build_offsets, planes_and_offsets
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
@@ -39,6 +40,8 @@ def lower_conv_weight_gradient(node: Node) -> list[Call]:
 
 def conv_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
     """The calls that compute the gradient by weight from x and dy into the memory of `dw`."""
+    if not dw.type.dtype.is_float:
+        return [integer_conv_call(op, x, dy, dw)]
     dtype, groups = str(dw.type.dtype), op.groups
     outputs, depth = dw.shape[0] // groups, product(dw.shape[1:])
     tile = tiles(dtype, _vectors(dtype, outputs))[0]

@@ -109,3 +109,19 @@ def test_by_weight_of_many_outputs(run_node):
         x,
         dy,
     )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_integers(run_node, case):
+    x, w = (RANDOM.integers(-9, 9, shape).astype("i4") for shape in case[:2])
+    y = conv(value_of(x), value_of(w), *case[2:])
+    dy = RANDOM.integers(-9, 9, y.type.concrete({})).astype("i4")
+    check(run_node, y.node, x, w)
+    movement = (value_of(dy), value_of(w), x.shape, *case[2:])
+    check(run_node, conv_input_gradient(*movement).node, dy, w)
+    check(
+        run_node,
+        conv_weight_gradient(value_of(x), value_of(dy), w.shape, *case[2:]).node,
+        x,
+        dy,
+    )
