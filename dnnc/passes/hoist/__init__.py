@@ -22,6 +22,7 @@ from dnnc.ir.rewrite import map_regions, rebuild
 from dnnc.ops.control import Scan
 from dnnc.ops.shape import Reshape, Slice
 from dnnc.passes import cse
+from dnnc.passes.hoist.first_turn import start_from_first_turn
 from dnnc.passes.hoist.loop import Loop
 from dnnc.passes.hoist.turns import gather_terms
 from dnnc.passes.simplify import make
@@ -42,6 +43,7 @@ def run(graph: Graph) -> Graph:
             return None
         op = map_regions(node.op, run)
         assert isinstance(op, Scan)
+        op, operands = start_from_first_turn(op, operands)
         op = dataclasses.replace(op, body=gather_terms(op))
         return Loop(op, operands, [value in needed for value in node.results]).rewritten()
 

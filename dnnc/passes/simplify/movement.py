@@ -75,6 +75,16 @@ def transpose_of_size_one_axes(op: Transpose, x: Value) -> Value | None:
 
 
 @rule(Transpose)
+def transpose_of_pad(op: Transpose, x: Value) -> Value | None:
+    """What is moved before it is padded is less."""
+    inner = made_by(x, Pad)
+    if inner is None:
+        return None
+    axis = op.permutation.index(inner[0].axis)
+    return make(Pad(axis, inner[0].before, inner[0].after), make(op, inner[1][0]))
+
+
+@rule(Transpose)
 def transpose_of_uniform(op: Transpose, x: Value) -> Value | None:
     inner = made_by(x, Broadcast)
     if inner is None or inner[1][0].type.elements != 1:
