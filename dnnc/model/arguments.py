@@ -83,12 +83,14 @@ class Arguments:
             array = arrays[name]
             if not array.size or array.dtype == np.bool_:
                 continue
-            if not np.can_cast(array.dtype, dtype):
-                problems += _overflow(name, array, dtype)
+            found = []
             for wanted in self._ranges.get(name, ()):
                 sizes = {} if wanted.is_constant else self._sizes(arrays)
                 if message := wanted.complaint(array, sizes):
-                    problems.append(Diagnostic("E412", message, wanted.span, "looked up here"))
+                    found.append(Diagnostic("E412", message, wanted.span, "looked up here"))
+            if not found and not np.can_cast(array.dtype, dtype):
+                found = _overflow(name, array, dtype)
+            problems += found
         if problems:
             raise DnnError(problems)
 

@@ -81,7 +81,7 @@ class Model:
                     "E412",
                     f"the size `{name}` is not the size of an axis of an input",
                     self.block.definition.name_span,
-                    help=f"fix it: program.model({self.block.name!r}, {name}=...)",
+                    help=f'give it: program.model("{self.block.name}", {name}=...)',
                 )
             )
 
