@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from dnnc import ops
-from dnnc.autodiff import gradients
+from dnnc.autodiff import gradients, share_scans
 from dnnc.ir.dims import Dim, dim
 from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.types import DType, TensorType
@@ -129,3 +129,63 @@ def _cut(draw: random.Random, x: Value, axis: int) -> Value:
         return ops.concat([second, ops.tanh(first)], axis)
     padded = ops.pad(first, axis, 0, size - middle)
     return ops.add(padded, ops.pad(second, axis, middle, 0))
+
+
+def random_loop(seed: int, size: int = 14, backward: bool = False) -> Graph:
+    """A graph around a loop of about `size` operators; with `backward`, also its gradients."""
+    draw = random.Random(seed)
+    inputs = [
+        Input(name, Value(TensorType.make(DType.F64, shape)), role)
+        for name, shape, role in (
+            ("h", (dim("n"), 4), "data"),
+            ("c", (dim("n"), 4), "data"),
+            ("x", (dim("t"), dim("n"), 4), "data"),
+            ("z", (dim("t"), dim("n"), 4), "data"),
+            ("w", (4, 4), "parameter"),
+            ("b", (4,), "parameter"),
+        )
+    ]
+    h, c, x, z, w, b = (item.value for item in inputs)
+    if draw.random() < 0.3:
+        z = ops.broadcast(h, x.shape)
+    body = _random_body(draw, size)
+    carries, stacks = ops.scan(body, [h, c], [x, z], [w, b], reverse=draw.random() < 0.5)
+    results = [*carries, *(ops.tanh(stack) for stack in stacks)]
+    outputs = [Output(f"y{i}", value) for i, value in enumerate(results) if draw.random() < 0.7]
+    outputs = outputs or [Output("y", results[0])]
+    if backward:
+        parts = [ops.reduce_sum(o.value, range(o.value.type.rank)) for o in outputs]
+        loss = parts[0]
+        for part in parts[1:]:
+            loss = ops.add(loss, part)
+        found = gradients(loss, [item.value for item in inputs])
+        outputs += [Output(f"d{item.name}", d) for item, d in zip(inputs, found, strict=True)]
+    return share_scans(Graph(f"loop_{seed}", tuple(inputs), tuple(outputs)))
+
+
+def _random_body(draw: random.Random, size: int) -> Graph:
+    n4, f4 = (dim("n"), dim(4)), (dim(4),)
+    shapes = {"h": n4, "c": n4, "x": n4, "z": n4, "w": (dim(4), dim(4)), "b": f4}
+    inputs = [Input(k, Value(TensorType(DType.F64, shape))) for k, shape in shapes.items()]
+    given = {item.name: item.value for item in inputs}
+    values = [given[name] for name in ("h", "c", "x", "z")]
+    for _ in range(size):
+        x = draw.choice(values)
+        kind = draw.random()
+        if kind < 0.25:
+            values.append(draw.choice(_UNARY)(x))
+        elif kind < 0.55:
+            values.append(draw.choice(_BINARY)(x, draw.choice([*values, given["b"]])))
+        elif kind < 0.75:
+            values.append(ops.multiply(ops.matmul(x, given["w"]), 0.25))
+        elif kind < 0.85:
+            total = ops.reduce_sum(x, 1, keep=True)
+            values.append(ops.add(ops.multiply(total, 0.25), given["b"]))
+        else:
+            values.append(_cut(draw, x, 1))
+    bounded = [ops.tanh(value) for value in draw.sample(values, 2)]
+    if draw.random() < 0.5:
+        bounded[1] = ops.add(given["c"], ops.tanh(draw.choice(values)))
+    emits = draw.sample(values, 2)
+    outputs = [Output(f"o{i}", value) for i, value in enumerate((*bounded, *emits))]
+    return Graph("turn", tuple(inputs), tuple(outputs))

@@ -9,7 +9,7 @@ from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.verify import verify
 from dnnc.passes.check import check_pass, compare
 from dnnc.passes.pipeline import PASSES, optimize
-from tests.passes.random_graphs import random_graph
+from tests.passes.random_graphs import random_graph, random_loop
 
 
 def run_and_check(graph: Graph) -> None:
@@ -48,3 +48,19 @@ def test_a_second_run_changes_nothing_numerically() -> None:
     graph = random_graph(7, backward=True)
     once = optimize(graph)
     assert compare(graph, optimize(once)) is None
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_loops(seed: int) -> None:
+    run_and_check(random_loop(seed))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_gradients_of_loops(seed: int) -> None:
+    run_and_check(random_loop(seed, size=8, backward=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 400))
+def test_many_loops(seed: int) -> None:
+    run_and_check(random_loop(seed, size=6 + seed % 12, backward=seed % 2 == 0))

@@ -265,6 +265,7 @@ class _Body:
         self._sequences: dict[Value, Value] = {}
         self._captures: dict[Value, Value] = {}
         self._values: dict[Value, Value] = {}
+        self._taken: set[str] = set()
         inner: set[Node] = set()
         waiting = list(roots)
         seen: set[Value] = set()
@@ -339,7 +340,8 @@ class _Body:
 
     def _named(self, table: dict[Value, Value]) -> tuple[list[Input], list[Value]]:
         known = {item.value: item.name for item in self.loop.op.body.inputs}
-        taken = set(known.values())
+        taken = self._taken
+        taken.update(known.values())
         inputs: list[Input] = []
         for value in table.values():
             name, number = known.get(value, ""), 0
