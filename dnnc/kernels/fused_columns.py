@@ -15,9 +15,12 @@ from dnnc.kernels.fused_source import Memory
 
 __all__ = ["column_calls"]
 
-#: Columns that a thread sums at a time, and the number of parts that the rows of a sum to few
-#: elements are split into: it decides the order of additions.
-_COLUMN_BLOCK, _ROW_PARTS = 256, 16
+#: Columns that a thread sums at a time.
+_COLUMN_BLOCK = 256
+#: Sums to few elements are split by rows, into at most this many parts, of at least and at most so
+#: many rows each (the last comes first). The parts decide the order of additions, and bound their
+#: rounding errors.
+_ROW_PARTS, _FEWEST_ROWS, _MOST_ROWS = 16, 64, 512
 #: Sums to at most this many elements are split by rows.
 _FEW = 8192
 
@@ -169,9 +172,10 @@ def _column_outputs(b: Builder, last: int, stored: dict[Value, tuple[Memory, str
 
 def _column_parts(body: Body, kept: Dim) -> list[Call]:
     """One sweep to few elements: a fixed number of blocks of rows, joined by a second call."""
+    rows = body.space.axes[body.phases.reduced[0]].size
+    most = kept * (ceil_div(rows, _MOST_ROWS) + _ROW_PARTS)
     parts = {
-        node: Scratch(kept * _ROW_PARTS * node.results[0].type.dtype.size)
-        for node in body.phases.reductions
+        node: Scratch(most * node.results[0].type.dtype.size) for node in body.phases.reductions
     }
     return [_column_part(body, parts, kept), _column_join(body, parts, kept)]
 
@@ -182,25 +186,36 @@ def _column_part(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
     outer_axes = [k for k, a in enumerate(b.space.axes) if not a.reduced and k != last]
     memories = {n: b.memory(n.results[0].type.dtype, s) for n, s in parts.items()}
     rows = b.space.axes[b.phases.reduced[0]].size
-    size, block = b.size(rows), b.size(ceil_div(rows, _ROW_PARTS))
+    size = b.size(rows)
     length, outer = b.size(b.space.axes[last].size), b.extent(outer_axes)
     b.writer.add(
         "low = 0",
         f"high = {length}",
-        f"start, stop = share({outer} * {_ROW_PARTS}, 1, tid, threads)",
+        *_count_parts(b, rows),
+        f"start, stop = share({outer} * parts, 1, tid, threads)",
     )
     with b.writer.block("for unit in range(start, stop):"):
         b.writer.add(
-            f"part = unit % {_ROW_PARTS}",
-            f"row = unit // {_ROW_PARTS}",
+            "part = unit % parts",
+            "row = unit // parts",
             f"base = (part * {outer} + row) * {length}",
-            f"first = min(part * {block}, {size})",
-            f"end = min(first + {block}, {size})",
+            f"first = min(part * block, {size})",
+            f"end = min(first + block, {size})",
         )
         b.split_index("row", outer_axes)
         with b.moved(outer_axes):
             _column_phase(b, last, 0, memories, {}, ("first", "end"), f"base + i{last}")
     return b.call("reduce_columns", flops_of(body))
+
+
+def _count_parts(b: Builder, rows: Dim) -> tuple[str, ...]:
+    """Lines that set the number of parts and the rows of each."""
+    size = b.size(rows)
+    return (
+        f"parts = min({_ROW_PARTS}, max(1, {size} // {_FEWEST_ROWS}))",
+        f"parts = max(parts, ({size} + {_MOST_ROWS - 1}) // {_MOST_ROWS})",
+        f"block = ({size} + parts - 1) // parts",
+    )
 
 
 def _column_join(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
@@ -209,7 +224,8 @@ def _column_join(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
     outer_axes = [k for k, a in enumerate(b.space.axes) if not a.reduced and k != last]
     length, total = b.size(b.space.axes[last].size), b.size(kept)
     stored: dict[Value, tuple[Memory, str]] = {}
-    b.writer.add("low = 0", f"high = {length}")
+    rows = b.space.axes[b.phases.reduced[0]].size
+    b.writer.add("low = 0", f"high = {length}", *_count_parts(b, rows))
     b.writer.add(f"start, stop = share({b.extent(outer_axes)}, 1, tid, threads)")
     memories = {n: b.memory(n.results[0].type.dtype, s) for n, s in parts.items()}
     with b.writer.block("for unit in range(start, stop):"):
@@ -219,7 +235,7 @@ def _column_join(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
             here = f"base + i{last}"
             stored[node.results[0]] = (memory, here)
             with (
-                b.writer.block(f"for part in range(1, {_ROW_PARTS}):"),
+                b.writer.block("for part in range(1, parts):"),
                 b.writer.block(f"for i{last} in range(low, high):"),
             ):
                 other = memory.load(b.source, f"part * {total} + {here}")

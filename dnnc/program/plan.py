@@ -268,14 +268,12 @@ class Planner:
         """The memory of an operand that dies here and that the call may overwrite."""
         for result, operand in item.call.in_place:
             old, offset = self.resolve(operand)
-            if self.root(result) is not root or offset != 0 or old.node is None:
+            if self.root(result) is not root or offset != 0 or old not in self.loops:
                 continue
             place = self.locations.get(old)
             if not isinstance(place, Place) or place.storage.kind != "arena":
                 continue
-            if self.loops.get(old, item.loop) is not item.loop or place.storage.bytes != bytes_of(
-                root
-            ):
+            if self.loops[old] is not item.loop or place.storage.bytes != bytes_of(root):
                 continue
             if self.holders.get(id(place.storage), old) is not old:
                 continue

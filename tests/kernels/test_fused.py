@@ -213,6 +213,11 @@ def test_long_sums_are_accurate() -> None:
         graph = fused_graph([x], [ops.reduce_sum(x, axes, keep=True)], ["n", "m"], axes)
         found = Executable(graph)({"x0": array})["y0"]
         np.testing.assert_allclose(found, array.sum(axes, np.float64, keepdims=True), 1e-6)
+    x, array = value(DType.F32, ["n", 4]), array.reshape(-1, 4)
+    for axes in ((0,), (0, 1)):
+        graph = fused_graph([x], [ops.reduce_sum(x, axes, keep=True)], ["n", 4], axes)
+        found = Executable(graph)({"x0": array})["y0"]
+        np.testing.assert_allclose(found, array.sum(axes, np.float64, keepdims=True), 1e-6)
 
 
 UNARY = ("negate", "absolute", "exp", "tanh", "sigmoid", "sin", "floor", "sign")
