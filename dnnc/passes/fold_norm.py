@@ -59,8 +59,10 @@ class _Folding:
 
     def _affine(self, node: Node, operands: tuple[Value, ...]) -> Value | None:
         op = node.op
-        if isinstance(op, Conv | MatMul) and self._is_fixed(operands[1]):
-            return self._kept(node, operands)
+        if isinstance(op, Conv | MatMul):
+            # A product of weights alone is prepared as it stands.
+            fixed = [self._is_fixed(value) for value in operands]
+            return self._kept(node, operands) if fixed == [False, True] else None
         if isinstance(op, Add | Subtract | Multiply | Divide):
             for i, (y, other) in enumerate((operands, operands[::-1])):
                 if y in self.open and self._fits(y, other):
