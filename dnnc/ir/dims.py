@@ -73,7 +73,7 @@ class Dim:
 
     terms: tuple[tuple[Monomial, int], ...]
 
-    @property
+    @cached_property
     def constant(self) -> int | None:
         """The integer that this size is, or None where it depends on a symbol."""
         if not self.terms:
@@ -118,6 +118,9 @@ class Dim:
         return total
 
     def __add__(self, other: DimLike) -> Dim:
+        a, b = self.constant, other if isinstance(other, int) else other.constant
+        if a is not None and b is not None:
+            return dim(a + b)
         return _collect([*self.terms, *dim(other).terms])
 
     __radd__ = __add__
@@ -132,6 +135,9 @@ class Dim:
         return dim(other) - self
 
     def __mul__(self, other: DimLike) -> Dim:
+        a, b = self.constant, other if isinstance(other, int) else other.constant
+        if a is not None and b is not None:
+            return dim(a * b)
         return _collect(
             [
                 (tuple(sorted((*a, *b), key=str)), x * y)
@@ -165,9 +171,13 @@ class Dim:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, int):
             return self.constant == other
-        return isinstance(other, Dim) and self.terms == other.terms
+        return self is other or (isinstance(other, Dim) and self.terms == other.terms)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash(self.constant if self.constant is not None else self.terms)
 
     def __index__(self) -> int:
