@@ -15,6 +15,7 @@ from dnnc.syntax import tree
 from dnnc.syntax.parse import parse
 
 FOLDER = Path(__file__).resolve().parent
+EXAMPLES = FOLDER.parent / "tests" / "golden" / "errors"
 MADE = "<!-- Made by `make docs` from the code; edits here are lost. -->"
 
 #: What the codes of each hundred are about.
@@ -38,12 +39,25 @@ def errors_page() -> str:
         "",
         MADE,
         "",
-        "`dnnc explain CODE` prints the line of one code, `dnnc explain` all of them.",
+        "`dnnc explain CODE` prints the meaning of one code, `dnnc explain` all of them. The",
+        "examples are those that the tests hold the compiler to.",
     ]
     for family, codes in groupby(every_code().items(), key=lambda item: item[0][:2]):
-        lines += ["", f"## {FAMILIES[family]}", "", "| code | meaning |", "|---|---|"]
-        lines += [f"| {code} | {_cell(meaning)} |" for code, meaning in codes]
+        lines += ["", f"## {FAMILIES[family]}"]
+        for code, meaning in codes:
+            lines += ["", f"### {code}: {meaning}"]
+            if example := _example(code):
+                lines += ["", "```text", example, "```"]
     return "\n".join(lines) + "\n"
+
+
+def _example(code: str) -> str | None:
+    """The first error of that code in the golden cases, as the command prints it."""
+    for case in sorted(EXAMPLES.glob(f"{code}_*.txt")):
+        for error in case.read_text(encoding="utf-8").strip().split("\n\n"):
+            if error.startswith(f"error[{code}]"):
+                return error
+    return None
 
 
 def environment_page() -> str:
