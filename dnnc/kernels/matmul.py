@@ -26,6 +26,7 @@ from dnnc.kernels.abi import (
 )
 from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
+from dnnc.kernels.matvec import PIECE, vector_kernel
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.linear import MatMul
@@ -40,7 +41,7 @@ GROUP = 8
 ROW = DEPTH * 8 + 64
 
 _OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B = range(9)
-_STRIP, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(9, 16)
+_STRIP, _VECTOR, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(9, 17)
 
 
 @lowering(MatMul)
@@ -81,14 +82,14 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     tile = tiles(dtype)[0]
     panels = GROUP * DEPTH * tile.columns * tile.bytes_each
     rows = _row_block(tile)
-    sums = rows * tile.columns * tile.bytes_each
+    sums = max(rows * tile.columns, PIECE) * tile.bytes_each
     scratch = (
         Scratch(dim(size), per_thread=True)
         for size in (panels, rows * ROW, 8 * (Strip.WORDS + Region.WORDS), sums)
     )
-    strip = Code(strip_kernel(dtype, tile.vectors))
+    code = (Code(strip_kernel(dtype, tile.vectors)), Code(vector_kernel(tile)))
     kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
-    arguments = (*values, *sizes, strip, *scratch, *epilogue_arguments(epilogue))
+    arguments = (*values, *sizes, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
 
 
@@ -101,7 +102,7 @@ def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
     """The driver: each thread's part of the output is cut along columns, or else along rows."""
     from numba.extending import register_jitable
 
-    from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.intrinsics import call_kernel, share, slot
 
     region = register_jitable(_build_region(tile))
     grain, wide = 4, tile.columns
@@ -109,6 +110,9 @@ def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
     def kernel(args: int, tid: int, threads: int) -> int:
         batch, m, n = slot(args, _BATCH), slot(args, _M), slot(args, _N)
         if m == 0 or n == 0:
+            return 0
+        if m == 1 or n == 1:
+            call_kernel(slot(args, _VECTOR), args, tid, threads)
             return 0
         panels, strips = (n + wide - 1) // wide, (m + grain - 1) // grain
         # Along columns, unless that is less even: threads that share columns pack them more than

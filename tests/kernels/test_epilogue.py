@@ -48,7 +48,11 @@ def relu(x):
     return ops.maximum(x, 0)
 
 
-@pytest.mark.parametrize("sizes", [(37, 70, 20), (9, 32, 600), (1, 5, 3), (130, 33, 0)], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [(37, 70, 20), (9, 32, 600), (1, 5, 3), (130, 33, 0), (1, 700, 600), (40, 1, 9)],
+    ids=str,
+)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_product_with_bias(run_node, sizes, dtype):
     m, n, k = sizes
