@@ -14,7 +14,7 @@ from dnnc.kernels.abi import Argument, Buffer, Call, Kernel, make_kernel
 from dnnc.kernels.formula import Source, Term
 from dnnc.kernels.fused_plan import EXPENSIVE, Phases
 from dnnc.kernels.fused_source import STEPS, Arguments, Memory, Terms, Writer, identity
-from dnnc.kernels.space import Space
+from dnnc.kernels.space import Space, View
 from dnnc.ops.control import Fused
 from dnnc.ops.creation import Constant
 
@@ -23,7 +23,10 @@ __all__ = ["Body", "Builder", "flops_of"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """A fused body with the values outside that its inputs and outputs stand for."""
+    """A fused body with the values outside that its inputs and outputs stand for.
+
+    Inputs that are slices are read where they lie, in the tensor that they are cut from.
+    """
 
     op: Fused
     space: Space
@@ -33,7 +36,12 @@ class Body:
 
     @staticmethod
     def of(op: Fused, operands: Sequence[Value], results: Sequence[Value]) -> Body:
-        space = Space(op)
+        views: dict[Value, View] = {}
+        for item, operand in zip(op.body.inputs, operands, strict=True):
+            view = View.of(operand)
+            if view is not None:
+                views[item.value] = view
+        space = Space(op, views)
         inputs = {
             item.value: operand for item, operand in zip(op.body.inputs, operands, strict=True)
         }
@@ -47,7 +55,7 @@ class Body:
         pairs = []
         for inside, result in self.outputs:
             for value, operand in self.inputs.items():
-                same = value.type.dtype is inside.type.dtype
+                same = value.type.dtype is inside.type.dtype and value not in self.space.views
                 same = same and self.space.strides(value) == self.space.strides(inside)
                 if not same or not self.phases.depends(inside, value):
                     continue
@@ -81,7 +89,11 @@ class Builder:
         self._scopes = 0
         self._depth = 0
         for value, operand in body.inputs.items():
-            self.inputs[value] = self.shaped(value, Buffer(operand))
+            view = body.space.views.get(value)
+            memory = self.shaped(value, Buffer(view.base if view else operand))
+            self.inputs[value] = memory
+            if view:
+                self.bases[memory.number] = self.size(view.offset)
         for node in self.space.nodes:
             if isinstance(node.op, Constant) and len(node.op.values) != 1:
                 self.inputs[node.results[0]] = self.shaped(node.results[0], Buffer(node.results[0]))

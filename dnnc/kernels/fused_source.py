@@ -72,7 +72,7 @@ class Writer:
 
 @dataclass(slots=True, eq=False)
 class Memory:
-    """One buffer of a kernel; `strides` in elements by axis of the space, None where it has none."""
+    """One buffer of a kernel; `strides` in elements by axis of the space, None for what it lacks."""
 
     number: int
     dtype: DType
@@ -198,9 +198,14 @@ class Terms:
 
     def index(self, memory: Memory) -> str:
         last, base = self.inner_axis, self.bases[memory.number]
-        if last is None or memory.strides[last] is None:
+        stride = None if last is None else memory.strides[last]
+        if stride is None:
             return base
-        return f"{base} + i{last}"
+        # Only a slice may have a stride other than one along the innermost axis.
+        return f"{base} + i{last}" if stride == 1 else f"{base} + i{last} * {self._size(stride)}"
+
+    def _size(self, size: Dim) -> str:
+        return self.arguments.size(size)
 
     def _from_index(self, name: str, dtype: DType) -> Term:
         if name.isdigit():

@@ -7,6 +7,7 @@ whatever their rank.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dnnc.ir.dims import Dim, dim, product
@@ -15,9 +16,9 @@ from dnnc.ops.base import Elementwise
 from dnnc.ops.control import Fused
 from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.reduce import Reduction
-from dnnc.ops.shape import Broadcast, Reshape
+from dnnc.ops.shape import Broadcast, Reshape, Slice
 
-__all__ = ["Axis", "Space"]
+__all__ = ["Axis", "Space", "View"]
 
 #: Axis of the space of each axis of a value; None for an axis of size 1 that has none.
 AxisMap = tuple[int | None, ...]
@@ -32,11 +33,34 @@ class Axis:
     reduced: bool
 
 
-class Space:
-    """The collapsed axes of a fused operator and which of them each value has."""
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """Part of a larger tensor: `strides` by axis and `offset`, in elements of `base`."""
 
-    def __init__(self, op: Fused) -> None:
+    base: Value
+    strides: tuple[Dim, ...]
+    offset: Dim
+
+    @staticmethod
+    def of(value: Value) -> View | None:
+        """A slice seen as part of its operand; None for all other values."""
+        node = value.node
+        if node is None or not isinstance(node.op, Slice):
+            return None
+        base, axis = node.operands[0], node.op.axis
+        strides = tuple(product(base.shape[k + 1 :]) for k in range(base.type.rank))
+        return View(base, strides, node.op.start * strides[axis])
+
+
+class Space:
+    """The collapsed axes of a fused operator and which of them each value has.
+
+    `views` are inputs that lie in larger tensors; all else is dense and row-major.
+    """
+
+    def __init__(self, op: Fused, views: Mapping[Value, View] | None = None) -> None:
         self.op = op
+        self.views = dict(views or {})
         self.nodes: list[Node] = op.body.nodes
         self.maps: dict[Value, AxisMap] = {}
         self._map_values()
@@ -49,6 +73,8 @@ class Space:
 
     def strides(self, value: Value) -> tuple[Dim | None, ...]:
         """Distance in elements along each collapsed axis; None where the value lacks it."""
+        if value in self.views:
+            return self._view_strides(value)
         result: list[Dim | None] = []
         step = dim(1)
         for axis, has in zip(reversed(self.axes), reversed(self.spread(value)), strict=True):
@@ -56,6 +82,13 @@ class Space:
             if has:
                 step = step * axis.size
         return tuple(reversed(result))
+
+    def _view_strides(self, value: Value) -> tuple[Dim | None, ...]:
+        places = dict(zip(self.maps[value], self.views[value].strides, strict=True))
+        return tuple(
+            places[axis.axes[-1]] if has else None
+            for axis, has in zip(self.axes, self.spread(value), strict=True)
+        )
 
     def index_axis(self, value: Value, axis: int) -> int | None:
         """The collapsed axis along which an axis of a value lies; None for one of size 1."""
@@ -125,6 +158,10 @@ class Space:
     def _together(self, a: int, b: int, touching: list[frozenset[int]], reduced: set[int]) -> bool:
         if (a in reduced) != (b in reduced):
             return False
+        for value, view in self.views.items():
+            places = dict(zip(self.maps[value], view.strides, strict=True))
+            if {a, b} <= self._presence(value) and places[a] != places[b] * self.op.space[b]:
+                return False
         return all((a in has) == (b in has) for has in touching)
 
     def _indexed(self) -> list[Value]:

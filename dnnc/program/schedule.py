@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Graph, Node, Value
-from dnnc.kernels.abi import Call, lower
+from dnnc.kernels.abi import Buffer, Call, lower
 from dnnc.ops.control import Scan
 from dnnc.ops.creation import Constant, Size
 from dnnc.program.aliases import alias_of, bytes_of
@@ -31,9 +31,23 @@ _TYPICAL_SIZE = 64
 def scheduled(graph: Graph) -> tuple[list[Node], Lowered]:
     """The nodes of a graph in the order of execution, and the calls of each."""
     nodes = graph.nodes
-    return _Scheduler(graph, nodes).order(), {
-        node: lower(node) for node in nodes if _is_lowered(node)
-    }
+    lowered = {node: lower(node) for node in nodes if _is_lowered(node)}
+    return _Scheduler(graph, nodes).order(), _without_unread(graph, nodes, lowered)
+
+
+def _without_unread(graph: Graph, nodes: Sequence[Node], lowered: Lowered) -> Lowered:
+    """Nodes whose results no call reads have no calls: kernels may read a slice where it lies."""
+    read = {_root(output.value) for output in graph.outputs}
+    for node in reversed(nodes):
+        if isinstance(node.op, Scan):
+            read.update(_root(value) for value in node.operands)
+        elif node in lowered and not read.isdisjoint(node.results):
+            for argument in (a for call in lowered[node] for a in call.arguments):
+                if isinstance(argument, Buffer) and not argument.written:
+                    read.add(_root(argument.value))
+        elif node in lowered:
+            lowered[node] = []
+    return lowered
 
 
 def _is_lowered(node: Node) -> bool:

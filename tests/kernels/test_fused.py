@@ -14,6 +14,7 @@ from dnnc.ir.types import DType, TensorType
 from dnnc.ops.base import apply_all
 from dnnc.ops.control import Fused
 from dnnc.program.executable import Executable
+from dnnc.program.locations import CallItem
 
 Shape = Sequence[Dim | int | str]
 
@@ -218,6 +219,34 @@ def test_long_sums_are_accurate() -> None:
         graph = fused_graph([x], [ops.reduce_sum(x, axes, keep=True)], ["n", 4], axes)
         found = Executable(graph)({"x0": array})["y0"]
         np.testing.assert_allclose(found, array.sum(axes, np.float64, keepdims=True), 1e-6)
+
+
+def test_slices_are_read_where_they_lie() -> None:
+    x, y = value(DType.F32, ["n", 12, "m"]), value(DType.F32, ["n", 4, "m"])
+    first, second = ops.slice(x, 1, 0, 4), ops.slice(x, 1, 7, 11)
+    column = ops.reshape(ops.slice(ops.slice(x, 1, 5, 6), 2, 0, 1), [dim("n"), 1, 1])
+    inputs = [value(DType.F32, v.shape) for v in (first, second, column, y)]
+    a, b, c, d = inputs
+    z = ops.add(ops.multiply(ops.sigmoid(a), b), ops.multiply(c, d))
+    named = tuple(Input(f"x{k}", v) for k, v in enumerate(inputs))
+    for outputs, reduced in (
+        ([z], ()),
+        ([softmax(z, 2)], (2,)),
+        ([ops.reduce_sum(z, (0, 1), keep=True)], (0, 1)),
+        ([softmax(z, 1)], (1,)),
+    ):
+        body = Graph("b", named, tuple(Output(f"y{k}", v) for k, v in enumerate(outputs)))
+        op = Fused(body, z.shape, reduced)
+        results = apply_all(op, first, second, column, y)
+        graph = Graph(
+            "f",
+            (Input("x", x, "data"), Input("y", y, "data")),
+            tuple(Output(f"y{k}", v) for k, v in enumerate(results)),
+        )
+        calls = [i for i in Executable(graph).plan.items if isinstance(i, CallItem)]
+        # Only what a slice is cut from again is copied.
+        assert sum(item.call.kernel.name == "copy_block" for item in calls) <= 1
+        check(graph, *SIZES)
 
 
 UNARY = ("negate", "absolute", "exp", "tanh", "sigmoid", "sin", "floor", "sign")
