@@ -79,10 +79,11 @@ def command(
 
 
 def _best_weights(program: Program, name: str) -> Path:
-    """The best weights that `dnnc run` has left in its own folder."""
+    """The best weights that the last job on this model has left in the folder of `dnnc run`."""
     folder = Path("runs") / program.stem
     if len(program.jobs) > 1:
-        folder = folder / f"train-{name}"
+        count = sum(job.kind == "train" and job.model == name for job in program.jobs)
+        folder = folder / f"train-{name}{f'-{count}' if count > 1 else ''}"
     path = folder / "best.safetensors"
     if not path.exists():
         raise DnnError(

@@ -153,3 +153,15 @@ def test_an_interrupted_run_is_resumed_to_the_same_bits(command: Command) -> Non
     command(*arguments, "broken", "--resume")
     for name in ("best.safetensors", "weights.safetensors"):
         assert Path("broken", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+def test_predict_finds_the_weights_of_the_last_of_several_jobs(command: Command) -> None:
+    path = Path("table.dnn")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + text[text.index("train Plants") :], encoding="utf-8")
+    command("run", "table.dnn", "-q", "-D", "epochs=1")
+    latest = "runs/table/train-Plants-2/best.safetensors"
+    given = command("predict", "table.dnn", "--input", "table.csv", "--weights", latest).stdout
+    assert command("predict", "table.dnn", "--input", "table.csv").stdout == given
+    Path(latest).unlink()
+    assert latest in command("predict", "table.dnn", "--input", "table.csv", exit_code=1).stderr
