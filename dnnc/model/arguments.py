@@ -14,7 +14,7 @@ from dnnc.ir.graph import Graph
 from dnnc.ir.types import DType, TensorType
 from dnnc.model.indices import IndexRange, index_ranges
 
-__all__ = ["Arguments", "field_shapes"]
+__all__ = ["Arguments", "as_arrays", "field_shapes"]
 
 #: Sets of shapes that are remembered as fitting.
 _REMEMBERED = 256
@@ -39,12 +39,14 @@ class Arguments:
             self._ranges.setdefault(found.name, []).append(found)
         self._fitting: set[Hashable] = set()
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the inputs."""
+        return self._types.keys()
+
     def fit(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Contiguous arrays of the wanted element types; DnnError (E412) with all that is wrong."""
-        arrays = {
-            name: value if isinstance(value, np.ndarray) else _as_array(name, value)
-            for name, value in given.items()
-        }
+        arrays = as_arrays(given)
         key = tuple([(name, array.shape, array.dtype) for name, array in arrays.items()])
         if key not in self._fitting:
             self._check_types(arrays)
@@ -95,14 +97,21 @@ class Arguments:
             raise DnnError(problems)
 
 
-def field_shapes(given: Mapping[str, Any], dtype: DType) -> dict[str, FieldShape]:
+def as_arrays(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """NumPy arrays of what is given; DnnError (E412) where something is none."""
+    return {
+        name: value if isinstance(value, np.ndarray) else _as_array(name, value)
+        for name, value in given.items()
+    }
+
+
+def field_shapes(arrays: Mapping[str, np.ndarray], dtype: DType) -> dict[str, FieldShape]:
     """Element type and shape of one example for each array; floating-point ones become `dtype`.
 
     Raises DnnError (E412) for what is no batch of numbers.
     """
     fields = {}
-    for name, value in given.items():
-        array = _as_array(name, value)
+    for name, array in arrays.items():
         if array.ndim == 0:
             raise DnnError(Diagnostic("E412", f"`{name}` is a scalar; its first axis is the batch"))
         fields[name] = FieldShape(_element_type(name, array, dtype), array.shape[1:])

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from dnnc.diagnostics import Diagnostic, DnnError
+from dnnc.elaborate.network import FieldShape
 from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret
-from dnnc.model.arguments import Arguments
+from dnnc.ir.types import DType
+from dnnc.model.arguments import Arguments, as_arrays, field_shapes
 from dnnc.passes.pipeline import optimize
 
-__all__ = ["Compiled", "Runner", "compile_graph"]
+__all__ = ["Compiled", "Runner", "Runners", "compile_graph"]
 
 Arrays = Mapping[str, np.ndarray]
 Compiled = Callable[[Arrays], dict[str, np.ndarray]]
+Make: TypeAlias = Callable[[Mapping[str, FieldShape]], "Runner"]
+
+#: Compiled programs that are kept of each kind.
+_KEPT = 32
 
 
 def compile_graph(graph: Graph, threads: int | None = None) -> Compiled:
@@ -72,6 +79,47 @@ class Runner:
         for name in self._scalars:
             inputs[name] = _scalar(name, scalars[name])
         return self._run(inputs)
+
+
+class Runners:
+    """Runners by what they were made for and the shapes of one example; the oldest go first."""
+
+    def __init__(self, own: Arguments, dtype: DType) -> None:
+        self._own, self._dtype = own, dtype
+        self._made: dict[object, Runner] = {}
+        self._met: dict[object, Runner] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def find(self, key: object, given: Mapping[str, Any], make: Make) -> Runner:
+        """The runner for arrays like these, made where there is none; their number is no matter.
+
+        Raises DnnError (E412) where inputs of the model's own are missing or do not fit.
+        """
+        arrays = as_arrays(given)
+        met = (key, tuple([(n, a.dtype, a.ndim, a.shape[1:]) for n, a in arrays.items()]))
+        with self._lock:
+            runner = self._met.get(met)
+            if runner is None:
+                runner = self._make(key, arrays, make)
+                _remember(self._met, met, runner)
+        return runner
+
+    def _make(self, key: object, arrays: Mapping[str, np.ndarray], make: Make) -> Runner:
+        fields = field_shapes(arrays, self._dtype)
+        full = (key, tuple((name, f.dtype, f.shape) for name, f in fields.items()))
+        if full not in self._made:
+            self._own.fit({n: a for n, a in arrays.items() if n in self._own.names})
+            _remember(self._made, full, make(fields))
+        return self._made[full]
+
+
+def _remember(runners: dict[object, Runner], key: object, runner: Runner) -> None:
+    while len(runners) >= _KEPT:
+        runners.pop(next(iter(runners)))
+    runners[key] = runner
 
 
 def _scalar(name: str, value: int | None) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from dnnc.elaborate.plan import Network
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.interpret import interpret
 from dnnc.ir.text import print_graph
-from dnnc.model.arguments import Arguments, field_shapes
-from dnnc.model.compiled import Runner
+from dnnc.model.arguments import Arguments
+from dnnc.model.compiled import Runner, Runners
 from dnnc.model.losses import LOSS, gradients_graph
 from dnnc.model.settings import element_type, split_settings
 from dnnc.model.trainer import Trainer
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from dnnc.model.program import Program
 
 __all__ = ["Model"]
-
-#: Compiled programs that a model or a trainer keeps; the oldest goes first.
-_KEPT = 32
 
 
 class Model:
@@ -64,9 +61,8 @@ class Model:
         self.variables = {name: aligned(array) for name, array in initial.items()}
         self.parameters = Weights(self.variables, self.network.parameters)
         self.states = Weights(self.variables, self.network.states)
-        self._arguments = Arguments(self.network.predict)
         self._predict: Runner | None = None
-        self._runners: dict[object, Runner] = {}
+        self._runners = self.runners()
         self._lock = threading.Lock()
 
     def _require_plain_sizes(self) -> None:
@@ -95,6 +91,10 @@ class Model:
             sizes=self.sizes,
             fields=fields,
         )
+
+    def runners(self) -> Runners:
+        """A place for programs on this model's inputs and further arrays."""
+        return Runners(Arguments(self.network.predict), self.dtype)
 
     def labels(self, fields: Mapping[str, FieldShape]) -> list[str]:
         """Those of the fields that are no inputs of the network."""
@@ -128,32 +128,9 @@ class Model:
             graph = gradients_graph(self.walk(training, fields), fields, expression)
             return Runner(graph, self.variables, self.threads, self.labels(fields))
 
-        with self._lock:
-            runner = self.runner(self._runners, (loss, training), inputs, compiled)
+        runner = self._runners.find((loss, training), inputs, compiled)
         results = runner(inputs, {"seed": self.seed, "step": 1, "steps": 1})
         return float(results.pop(LOSS)), results
-
-    def runner(
-        self,
-        known: dict[object, Runner],
-        key: object,
-        inputs: Mapping[str, Any],
-        make: Callable[[Mapping[str, FieldShape]], Runner],
-    ) -> Runner:
-        """That of `known` for `key` and the shapes of one example, made where there is none.
-
-        The number of examples does not matter. Raises DnnError (E412) where inputs of the model
-        are missing or do not fit.
-        """
-        fields = field_shapes(inputs, self.dtype)
-        full = (key, tuple([(name, f.dtype, f.shape) for name, f in fields.items()]))
-        if full not in known:
-            self._arguments.fit({n: v for n, v in inputs.items() if n in self.network.inputs})
-            runner = make(fields)
-            while len(known) >= _KEPT:
-                known.pop(next(iter(known)))
-            known[full] = runner
-        return known[full]
 
     def trainer(
         self,

@@ -48,12 +48,15 @@ def split_settings(
 
 
 def free_sizes(definition: tree.Block) -> dict[str, None]:
-    """Names of sizes that the inputs of a model leave open, in the order of the text."""
+    """Names of sizes that the inputs of a model leave open, in the order of the text.
+
+    The first axis is the batch, whose size comes with each call.
+    """
     settings = {setting.name for setting in definition.settings}
     names: dict[str, None] = {}
     for port in definition.body:
         if isinstance(port, tree.Port) and port.direction == "in" and port.shape is not None:
-            for entry in port.shape.dims:
+            for entry in port.shape.dims[1:]:
                 if isinstance(entry, tree.Dimension):
                     names.update(dict.fromkeys(names_in(entry.size)))
     return {name: None for name in names if name not in settings}

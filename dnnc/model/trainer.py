@@ -38,7 +38,7 @@ class Trainer:
         states = interpret(graph, {i.name: model.variables[i.name] for i in graph.inputs})
         arrays = {**model.variables, **{n: aligned(a) for n, a in states.items()}}
         self.variables = Weights(arrays, arrays)
-        self._runners: dict[object, Runner] = {}
+        self._runners = model.runners()
         self._lock = threading.Lock()
 
     def step(self, /, **inputs: Any) -> float:
@@ -48,7 +48,7 @@ class Trainer:
         examples as there are. Raises DnnError where they do not fit, and then changes nothing.
         """
         with self._lock:
-            runner = self.model.runner(self._runners, (), inputs, self._compiled)
+            runner = self._runners.find((), inputs, self._compiled)
             number = self.step_number + 1
             results = runner(inputs, {"seed": self.seed, "step": number, "steps": self.steps})
             self.step_number = number

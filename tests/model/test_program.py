@@ -43,6 +43,7 @@ def test_a_text_and_its_arrays(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "best.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_example_of_digits(tmp_path: Path) -> None:
     text = (EXAMPLES / "digits.dnn").read_text()
     text = re.sub(r"epochs\s*= 20", "epochs = 1", text)

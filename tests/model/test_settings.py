@@ -53,6 +53,8 @@ def test_an_unknown_setting() -> None:
     assert code == "E102"
     assert "no setting or size `hiden`" in text
     assert "did you mean `hidden`?" in text
+    # The batch comes with each call.
+    assert one(lambda: dnnc.parse(MLP).model("Mlp", batch=3))[0] == "E102"
 
 
 def test_all_wrong_settings_are_told_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,41 @@ def test_steps_are_those_of_a_run(tmp_path: Path) -> None:
     other = program.model("Mlp")
     other.load(tmp_path / "run" / "weights.safetensors")
     np.testing.assert_array_equal(other(x=X), net(x=X))
+
+
+def test_running_statistics_are_trained_and_used(tmp_path: Path) -> None:
+    text = MLP.replace("tanh", "batch_norm -> tanh")
+    net = dnnc.parse(text).model("Mlp")
+    fit = net.trainer(LOSS)
+    before = {name: array.copy() for name, array in net.states.items()}
+    predicted = net(x=X)
+    train(fit, 5)
+    assert before
+    assert all(not np.array_equal(net.states[name], array) for name, array in before.items())
+    assert not np.array_equal(net(x=X), predicted)
+    net.save(tmp_path / "net")
+    other = dnnc.parse(text).model("Mlp", seed=8)
+    other.load(tmp_path / "net")
+    np.testing.assert_array_equal(other(x=X), net(x=X))
+
+
+def test_threads_take_turns_at_steps(net: dnnc.Model) -> None:
+    fit = net.trainer(LOSS)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for k in range(20):
+                fit.step(x=X[k:], label=LABEL[k:])
+                net(x=X)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed[0]
+    assert fit.step_number == 60
+    assert all(np.isfinite(array).all() for array in fit.variables.values())
