@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dnnc.diagnostics import Diagnostic, DnnError
+from dnnc.diagnostics import Diagnostic, DnnError, Span
 from dnnc.elaborate.network import FieldShape
 from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret
@@ -17,7 +17,7 @@ from dnnc.ir.types import DType
 from dnnc.model.arguments import Arguments, as_arrays, field_shapes
 from dnnc.passes.pipeline import optimize
 
-__all__ = ["Compiled", "Runner", "Runners", "compile_graph"]
+__all__ = ["Compiled", "Runner", "Runners", "compile_graph", "require_distinct_names"]
 
 Arrays = Mapping[str, np.ndarray]
 Compiled = Callable[[Arrays], dict[str, np.ndarray]]
@@ -32,11 +32,30 @@ def compile_graph(graph: Graph, threads: int | None = None) -> Compiled:
 
     What has no symbolic size runs once or on scalars, and is interpreted: initial values, totals.
     """
+    require_distinct_names(graph)
     if not graph.symbols:
         return _Interpreted(graph)
     from dnnc.program.executable import Executable
 
     return Executable(optimize(graph), threads)
+
+
+def require_distinct_names(graph: Graph, span: Span | None = None) -> None:
+    """Raise DnnError (E305) where data have a name that programs give to something else."""
+    roles: dict[str, str] = {}
+    for item in graph.inputs:
+        if item.name in roles:
+            other = item.role if item.role != "data" else roles[item.name]
+            meaning = "a number that training counts or draws by" if other == "scalar" else other
+            raise DnnError(
+                Diagnostic(
+                    "E305",
+                    f"`{item.name}` is both data and {meaning}",
+                    span,
+                    help="give the data another name",
+                )
+            )
+        roles[item.name] = item.role
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dnnc.elaborate.network import FieldShape
 from dnnc.elaborate.options import TrainOptions, read_options
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.elaborate.training import plan_training
-from dnnc.model.compiled import compile_graph
+from dnnc.model.compiled import compile_graph, require_distinct_names
 from dnnc.syntax import tree
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Job:
         """The plan, where it has no errors and there have been none before it."""
         try:
             plan = self.plan_with(options)
+            require_distinct_names(plan.step, self.node.span)
         except DnnError as error:
             errors.add(error)
         errors.raise_if_any()

@@ -104,6 +104,15 @@ def test_what_is_wrong(loss: str, inputs: dict[str, object], code: str, message:
     assert message in found[0].render()
 
 
+def test_an_input_named_like_what_training_counts() -> None:
+    text = "model M { in seed: [batch, 3]\n out y: [batch, 3]\n y = seed -> dropout(0.5) }"
+    net = dnnc.parse(text).model("M")
+    assert net(seed=np.ones((2, 3))).shape == (2, 3)
+    code, message = one(lambda: net.value_and_grad("mean(y)", seed=np.ones((2, 3))))
+    assert code == "E305"
+    assert "`seed` is both data and a number" in message
+
+
 def test_an_input_that_is_missing() -> None:
     net = dnnc.parse(MLP).model("Mlp")
     code, text = one(lambda: net.value_and_grad("mean(logits)", label=[0, 1]))

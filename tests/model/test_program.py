@@ -120,6 +120,13 @@ def test_a_check_reports_every_independent_error() -> None:
     assert len(texts) == len(set(texts))
 
 
+def test_data_named_like_what_training_counts() -> None:
+    job = JOB.replace("label = array", "step  = array").replace(", label)", ", step)")
+    code, text = one(lambda: dnnc.parse(MLP + job, arrays=ARRAYS | {"label": ARRAYS["label"]}))
+    assert code == "E305"
+    assert "`step` is both data and a number" in text
+
+
 def test_unknown_data() -> None:
     program = dnnc.parse(MLP + JOB, arrays=ARRAYS)
     code, text = one(lambda: program.dataset("Row"))
