@@ -19,9 +19,17 @@ from dnnc.ir.graph import Graph, Node, Value, sorted_nodes
 from dnnc.train.codes import fault
 from dnnc.train.evaluate import Compiled
 
-__all__ = ["check_data", "explain"]
+__all__ = ["MiscompiledError", "check_data", "explain"]
 
 _Arrays = dict[Value, np.ndarray]
+
+#: Values beyond this part of the largest number may overflow in sums of another order.
+_NEAR = 1e-4
+
+
+class MiscompiledError(Exception):
+    """A compiled program gives values that are not finite where its meaning is far from
+    overflow."""
 
 
 def check_data(batch: Mapping[str, np.ndarray], split: str) -> DnnError | None:
@@ -59,7 +67,26 @@ def explain(
             if node is None:
                 return fault("E601", f"{what} at {at}", plan.span)
             return _located(plan, node, arrays, f"{what} at {at}")
+    if not _near_limits(arrays.values()):
+        raise MiscompiledError(_disagreement(step, inputs, at))
     return _near_overflow(plan, step, inputs, f"the loss or a parameter is not finite at {at}")
+
+
+def _near_limits(arrays: Iterable[np.ndarray]) -> bool:
+    """Whether any number comes close to the largest of its type."""
+    for array in arrays:
+        if np.issubdtype(array.dtype, np.floating) and array.size:
+            finite = np.abs(array[np.isfinite(array)])
+            if finite.max(initial=0.0) > _NEAR * np.finfo(array.dtype).max:
+                return True
+    return False
+
+
+def _disagreement(step: Compiled, inputs: Mapping[str, np.ndarray], at: str) -> str:
+    probe = getattr(step, "first_nonfinite", None)
+    found = probe(inputs) if probe is not None else None
+    made = f", first in `{found[1]}` of {found[0].op.name}" if found is not None else ""
+    return f"at {at} the compiled program is not finite{made}; the reference interpreter is"
 
 
 def _near_overflow(

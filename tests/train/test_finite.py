@@ -12,7 +12,7 @@ import pytest
 from dnnc import ops
 from dnnc.diagnostics import DnnError
 from dnnc.ir.graph import Graph, Input, Origin, Output, Value, origin
-from dnnc.train.finite import explain
+from dnnc.train.finite import MiscompiledError, explain
 from dnnc.train.result import Options
 from tests.train.small_plan import F32, interpreted, place, points, run, small_plan, tensor
 
@@ -72,10 +72,13 @@ def test_the_compiled_program_is_asked_where_the_reference_stays_finite() -> Non
         def first_nonfinite(self, inputs: Any) -> tuple[Any, str]:
             return loss.node, "total"
 
-    text = str(explain(plan, Compiled(), {"x": np.ones(3, np.float32)}, "step 7"))
+    large = np.full(3, 1e37, np.float32)
+    text = str(explain(plan, Compiled(), {"x": large}, "step 7"))
     assert "at step 7" in text
     assert "`total` is the first that is not finite" in text
     assert "dense_2" in text
+    with pytest.raises(MiscompiledError, match=r"first in `total` of reduce_sum"):
+        explain(plan, Compiled(), {"x": large / large}, "step 7")
 
 
 def test_an_undefined_logarithm_is_helped() -> None:
