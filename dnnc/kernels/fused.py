@@ -12,20 +12,21 @@ The order of additions depends on sizes alone, never on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dnnc.ir.graph import Graph, Input, Node, Output, Value
 from dnnc.kernels.abi import ANCHORED, Call, lower, lowering
 from dnnc.kernels.fused_builder import Body
 from dnnc.kernels.fused_columns import column_calls
 from dnnc.kernels.fused_loops import flat_calls, row_calls, split_calls
+from dnnc.kernels.space import View
 from dnnc.ops.base import OPERATORS, Elementwise, Operator, apply
 from dnnc.ops.control import Fused
 from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.reduce import Reduction
 from dnnc.ops.shape import Broadcast, Reshape
 
-__all__ = ["elementwise_calls"]
+__all__ = ["elementwise_calls", "is_pointwise"]
 
 _POINTWISE = (Elementwise, Reduction, RandomUniform, Constant, Size, Iota, Broadcast, Reshape)
 
@@ -33,9 +34,22 @@ _POINTWISE = (Elementwise, Reduction, RandomUniform, Constant, Size, Iota, Broad
 _SMALL = 4096
 
 
-def elementwise_calls(op: Fused, operands: Sequence[Value], results: Sequence[Value]) -> list[Call]:
-    """The calls of a fused body without an anchor, from operands to results."""
-    body = Body.of(op, operands, results)
+def is_pointwise(op: Fused) -> bool:
+    """Whether a fused body has no anchor."""
+    return all(isinstance(node.op, _POINTWISE) for node in op.body.nodes)
+
+
+def elementwise_calls(
+    op: Fused,
+    operands: Sequence[Value],
+    results: Sequence[Value],
+    parts: Mapping[Value, View] | None = None,
+) -> list[Call]:
+    """The calls of a fused body without an anchor, from operands to results.
+
+    `parts` are results that are written into larger tensors.
+    """
+    body = Body.of(op, operands, results, parts)
     axes = body.space.axes
     if not body.phases.count or not any(axis.reduced for axis in axes):
         return flat_calls(body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,12 +35,21 @@ class Body:
     outputs: tuple[tuple[Value, Value], ...]
 
     @staticmethod
-    def of(op: Fused, operands: Sequence[Value], results: Sequence[Value]) -> Body:
+    def of(
+        op: Fused,
+        operands: Sequence[Value],
+        results: Sequence[Value],
+        parts: Mapping[Value, View] | None = None,
+    ) -> Body:
+        """`parts` are results that lie within larger tensors."""
         views: dict[Value, View] = {}
         for item, operand in zip(op.body.inputs, operands, strict=True):
             view = View.of(operand)
             if view is not None:
                 views[item.value] = view
+        for output, result in zip(op.body.outputs, results, strict=True):
+            if parts and result in parts:
+                views[output.value] = parts[result]
         space = Space(op, views)
         inputs = {
             item.value: operand for item, operand in zip(op.body.inputs, operands, strict=True)
@@ -55,7 +64,8 @@ class Body:
         pairs = []
         for inside, result in self.outputs:
             for value, operand in self.inputs.items():
-                same = value.type.dtype is inside.type.dtype and value not in self.space.views
+                same = value.type.dtype is inside.type.dtype
+                same = same and not {value, inside} & self.space.views.keys()
                 same = same and self.space.strides(value) == self.space.strides(inside)
                 if not same or not self.phases.depends(inside, value):
                     continue
@@ -89,23 +99,24 @@ class Builder:
         self._scopes = 0
         self._depth = 0
         for value, operand in body.inputs.items():
-            view = body.space.views.get(value)
-            memory = self.shaped(value, Buffer(view.base if view else operand))
-            self.inputs[value] = memory
-            if view:
-                self.bases[memory.number] = self.size(view.offset)
+            self.inputs[value] = self.shaped(value, operand)
         for node in self.space.nodes:
             if isinstance(node.op, Constant) and len(node.op.values) != 1:
-                self.inputs[node.results[0]] = self.shaped(node.results[0], Buffer(node.results[0]))
+                self.inputs[node.results[0]] = self.shaped(node.results[0], node.results[0])
         for value, result in body.outputs:
-            memory = self.shaped(value, Buffer(result, written=True))
+            memory = self.shaped(value, result, written=True)
             self.targets.setdefault(value, []).append(memory)
 
     # Buffers.
 
-    def shaped(self, value: Value, argument: Argument) -> Memory:
-        """A buffer laid out as a value of the body."""
-        return self.memory(value.type.dtype, argument, self.space.strides(value))
+    def shaped(self, value: Value, outside: Value, written: bool = False) -> Memory:
+        """The buffer of a value of the body, or the part of a larger one that it lies in."""
+        view = self.space.views.get(value)
+        buffer = Buffer(view.base if view else outside, written)
+        memory = self.memory(value.type.dtype, buffer, self.space.strides(value))
+        if view:
+            self.bases[memory.number] = self.size(view.offset)
+        return memory
 
     def memory(
         self, dtype: DType, argument: Argument, strides: tuple[Dim | None, ...] = ()

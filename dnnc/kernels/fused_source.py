@@ -72,7 +72,7 @@ class Writer:
 
 @dataclass(slots=True, eq=False)
 class Memory:
-    """One buffer of a kernel; `strides` in elements by axis of the space, None for what it lacks."""
+    """One buffer of a kernel; `strides` in elements by axis of the space, None for missing ones."""
 
     number: int
     dtype: DType

@@ -9,15 +9,18 @@ waits for every reader of the old value, which lets it overwrite that value in p
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from dnnc.ir.dims import Dim
+from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Graph, Node, Value
 from dnnc.kernels.abi import Buffer, Call, lower
-from dnnc.ops.control import Scan
+from dnnc.kernels.fused import elementwise_calls, is_pointwise
+from dnnc.kernels.space import View
+from dnnc.ops.control import Fused, Scan
 from dnnc.ops.creation import Constant, Size
+from dnnc.ops.shape import Concat
 from dnnc.program.aliases import alias_of, bytes_of
 
 __all__ = ["Lowered", "scheduled"]
@@ -31,20 +34,62 @@ _TYPICAL_SIZE = 64
 def scheduled(graph: Graph) -> tuple[list[Node], Lowered]:
     """The nodes of a graph in the order of execution, and the calls of each."""
     nodes = graph.nodes
-    lowered = {node: lower(node) for node in nodes if _is_lowered(node)}
+    lowered = lowered_nodes(graph, nodes)
     return _Scheduler(graph, nodes).order(), _without_unread(graph, nodes, lowered)
 
 
+def lowered_nodes(graph: Graph, nodes: Sequence[Node]) -> Lowered:
+    """The calls of each node; fused kernels write parts of a concatenation where they belong."""
+    parts = _parts_of_concats(graph, nodes)
+    lowered: Lowered = {}
+    for node in nodes:
+        if not _is_lowered(node):
+            continue
+        if isinstance(node.op, Fused) and not parts.keys().isdisjoint(node.results):
+            lowered[node] = elementwise_calls(node.op, node.operands, node.results, parts)
+        elif isinstance(node.op, Concat):
+            calls = zip(lower(node), node.operands, strict=True)
+            lowered[node] = [call for call, operand in calls if operand not in parts]
+        else:
+            lowered[node] = lower(node)
+    return lowered
+
+
+def _parts_of_concats(graph: Graph, nodes: Sequence[Node]) -> dict[Value, View]:
+    """Results of fused kernels that nothing but one concatenation reads."""
+    users = Counter(operand for node in nodes for operand in node.operands)
+    users.update(output.value for output in graph.outputs)
+    parts: dict[Value, View] = {}
+    for node in nodes:
+        if not isinstance(node.op, Concat) or not _is_lowered(node):
+            continue
+        whole, axis = node.results[0], node.op.axis
+        strides = tuple(product(whole.shape[k + 1 :]) for k in range(whole.type.rank))
+        start = dim(0)
+        for operand in node.operands:
+            maker = operand.node.op if operand.node else None
+            if users[operand] == 1 and isinstance(maker, Fused) and is_pointwise(maker):
+                parts[operand] = View(whole, strides, start * strides[axis])
+            start = start + operand.shape[axis]
+    return parts
+
+
 def _without_unread(graph: Graph, nodes: Sequence[Node], lowered: Lowered) -> Lowered:
-    """Nodes whose results no call reads have no calls: kernels may read a slice where it lies."""
+    """Nodes that write nothing that is read have no calls: kernels may read a slice where it
+    lies."""
     read = {_root(output.value) for output in graph.outputs}
     for node in reversed(nodes):
         if isinstance(node.op, Scan):
             read.update(_root(value) for value in node.operands)
-        elif node in lowered and not read.isdisjoint(node.results):
-            for argument in (a for call in lowered[node] for a in call.arguments):
-                if isinstance(argument, Buffer) and not argument.written:
-                    read.add(_root(argument.value))
+            continue
+        buffers = [
+            argument
+            for call in lowered.get(node, ())
+            for argument in call.arguments
+            if isinstance(argument, Buffer)
+        ]
+        if any(_root(buffer.value) in read for buffer in buffers if buffer.written):
+            read.update(_root(buffer.value) for buffer in buffers if not buffer.written)
         elif node in lowered:
             lowered[node] = []
     return lowered

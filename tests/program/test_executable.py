@@ -10,6 +10,7 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.interpret import interpret
 from dnnc.ir.types import DType, TensorType
+from dnnc.passes.pipeline import optimize
 from dnnc.program.executable import Executable
 
 
@@ -138,6 +139,27 @@ def test_outputs_that_are_aliases() -> None:
     found["y"][...] = 0
     assert found["again"].any()
     assert found["flat"].any()
+
+
+def test_parts_of_a_concatenation_are_written_where_they_belong() -> None:
+    x, w = value("n", 6), value(6, 4)
+    one, two = ops.exp(x), ops.matmul(x, w)
+    halves = ops.reduce_sum(x, 1, keep=True)
+    joined = ops.concat([one, two, halves, ops.tanh(one), two], 1)
+    rows = ops.concat([ops.sin(x), ops.cos(x)], 0)
+    outputs = (
+        Output("joined", joined),
+        Output("rows", ops.multiply(rows, 2.0)),
+        Output("one", one),
+    )
+    graph = Graph("concat", (Input("x", x, "data"), Input("w", w, "parameter")), outputs)
+    for n in (1, 5, 40):
+        arrays = {"x": random(n, 6), "w": random(6, 4, seed=1)}
+        check(graph, arrays)
+        check(optimize(graph), arrays)
+    names = [n for e in Executable(optimize(graph)).profile(arrays) for n in e.kernels]
+    # `one` and, twice, `two` have other readers or are made by a product.
+    assert names.count("copy_block") == 3
 
 
 def test_results_are_fresh_arrays() -> None:
