@@ -27,17 +27,19 @@ LIMIT = 2.0
 
 TOKEN = re.compile(r'#[^\n]*|"[^"\n]*"|[A-Za-z_]\w*|\d[\w.]*|->|[<>=!*/.]=?|\s+|.')
 WORD = re.compile(r"[A-Za-z_]\w*")
-NUMBERS = ["0", "-1", "1", "2", "3", "7", "0.5", "-0.0", "1e-30", "1e308", "64", "100000",
-           "2147483648", "1" + "0" * 18, "1" + "0" * 30, "infinity", "none", "[1, 2]", "\"x\""]  # fmt: skip
-WORDS = [
-    "in", "out", "param", "state", "scan", "carry", "emit", "if", "then", "else", "repeat", "for",
-    "model", "block", "fn", "optimizer", "train", "data", "as", "along", "require", "return", "true",
-    "false", "not", "and", "or", "batch", "dense", "conv", "relu", "attention", "residual", "concat",
-    "embedding", "batch_norm", "lstm", "flatten", "mean", "sum", "reshape", "transpose", "split",
-    "gather", "join", "size", "shape", "rank", "full", "iota", "argmax", "tensor", "zeros",
-    "orthogonal", "cosine", "adam", "accuracy", "weights", "parameters", "step", "steps",
-    "training", "branches", "none", "pi", "f64", "i32",
+NUMBERS = [
+    "0", "-1", "1", "2", "3", "7", "0.5", "-0.0", "1e-30", "1e308", "64", "100000", "2147483648",
+    "1" + "0" * 18, "1" + "0" * 30, "infinity", "none", "[1, 2]", '"x"',
 ]  # fmt: skip
+WORDS = WORD.findall(
+    """
+    in out param state scan carry emit if then else repeat for model block fn optimizer train data
+    as along require return true false not and or batch dense conv relu attention residual concat
+    embedding batch_norm lstm flatten mean sum reshape transpose split gather join size shape rank
+    full iota argmax tensor zeros orthogonal cosine adam accuracy weights parameters step steps
+    training branches none pi f64 i32
+    """
+)
 OPERATORS = ["+", "-", "*", "/", "//", "%", "@", "**", "==", "<", ">=", "and", "->"]
 SIGNS = [
     *"(){}[]=+-*/%@.,:|<>",
@@ -100,11 +102,7 @@ model Uses(n = 2) {
     y = reshape(x, [size(x, 0), pairs, 10]) -> normed -> normed(0.2) as second
     repeat n { y2 = y * 2 }
 }
-"""  # fmt: skip
-
-
-class SlowError(BaseException):
-    """Checking takes too long; no `except Exception` may swallow it."""
+"""
 
 
 @lru_cache(maxsize=1)

@@ -182,13 +182,13 @@ class Elaborator(Statements):
                 first = first or tensor
                 env.define(name, tensor, port.span)
         self.run([s for s in rest if s not in early], env)
-        outputs = [port for port in ports if port.direction == "out"]
+        outputs = [(n, port) for port in ports if port.direction == "out" for n in port.names]
         if not outputs:
             self.session.fail("E312", f"`{definition.name}` has no `out` port", definition.span)
         results: dict[str, Tensor] = {}
-        for port in outputs:
+        for name, port in outputs:
             try:
-                results[port.names[0]] = self.output_port(port, env, first)
+                results[name] = self.output_port(port, name, env, first)
             except ExhaustedError:
                 raise
             except DnnError as error:
@@ -218,8 +218,7 @@ class Elaborator(Statements):
                 )  # fmt: skip
         return match_shape(self, port.shape, value, name, env)
 
-    def output_port(self, port: tree.Port, env: Env, first: Tensor | None) -> Tensor:
-        name = port.names[0]
+    def output_port(self, port: tree.Port, name: str, env: Env, first: Tensor | None) -> Tensor:
         binding = env.local(name)
         if binding is None:
             self.session.fail(

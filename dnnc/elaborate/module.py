@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ class Module:
         return {n: b.value for n, b in self.env.names.items() if isinstance(b.value, plain)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Importing:
+    """Files whose imports are being read, and those that have been."""
+
+    stack: tuple[str, ...]
+    modules: dict[str, Module] = field(default_factory=dict)
+
+
 @lru_cache(maxsize=1)
 def library_environment() -> Env:
     """Builtins, then every definition of the standard library."""
@@ -63,12 +71,15 @@ def _define(item: tree.Item, env: Env) -> None:
 
 
 def load_module(
-    source: Source, constants: Mapping[str, Any] | None = None, _stack: tuple[str, ...] = ()
+    source: Source,
+    constants: Mapping[str, Any] | None = None,
+    _importing: _Importing | None = None,
 ) -> Module:
     """Parse a file and define its names; raises DnnError with every error found.
 
     `constants` overrides constants of the file.
     """
+    importing = _importing or _Importing(())
     file = parse(source)
     module = Module(source, Env(library_environment()), sources=[source])
     errors = Collector()
@@ -76,7 +87,7 @@ def load_module(
     elaborator = Elaborator(session)
     for item in file.items:
         try:
-            _add(item, module, elaborator, dict(constants or {}), _stack)
+            _add(item, module, elaborator, dict(constants or {}), importing)
         except (DnnError, PoisonError) as error:
             if isinstance(error, DnnError):
                 errors.add(error)
@@ -91,11 +102,11 @@ def load_module(
 
 def _add(
     item: tree.Item, module: Module, el: Elaborator, constants: dict[str, Any],
-    stack: tuple[str, ...],
+    importing: _Importing,
 ) -> None:  # fmt: skip
     match item:
         case tree.Import():
-            _import(item, module, stack)
+            _import(item, module, importing)
         case tree.Const():
             _unique(item.name, item.span, module)
             value = (
@@ -104,7 +115,7 @@ def _add(
             module.env.define(item.name, value, item.span)
         case tree.Function() | tree.Block():
             _unique(item.name, getattr(item, "name_span", item.span), module)
-            _distinct_settings(item)
+            _distinct_names(item)
             _define(item, module.env)
             if isinstance(item, tree.Block) and item.kind == "model":
                 module.models[item.name] = BlockValue(item, module.env)
@@ -123,24 +134,24 @@ def _unique(name: str, span: Span, module: Module) -> None:
         raise DnnError(Diagnostic("E120", f"`{name}` is defined twice", span, notes=notes))
 
 
-def _distinct_settings(item: tree.Function | tree.Block) -> None:
+def _distinct_names(item: tree.Function | tree.Block) -> None:
+    """E120 where settings, inputs and outputs share a name."""
+    declared = [(setting.name, setting.span) for setting in item.settings]
+    ports = [node for node in item.body if isinstance(node, tree.Port)]
+    declared += [(name, port.span) for port in ports for name in port.names]
     seen: dict[str, Span] = {}
-    for setting in item.settings:
-        if setting.name in seen:
-            raise DnnError(
-                Diagnostic(
-                    "E120", f"setting `{setting.name}` is declared twice", setting.span,
-                    notes=(Note("first here", seen[setting.name]),),
-                )
-            )  # fmt: skip
-        seen[setting.name] = setting.span
+    for name, span in declared:
+        if name in seen:
+            notes = (Note("first here", seen[name]),)
+            raise DnnError(Diagnostic("E120", f"`{name}` is declared twice", span, notes=notes))
+        seen[name] = span
 
 
-def _import(item: tree.Import, module: Module, stack: tuple[str, ...]) -> None:
+def _import(item: tree.Import, module: Module, importing: _Importing) -> None:
     path = module.folder / item.path.value
     key = str(path.resolve())
     here = str(Path(module.source.name).resolve())
-    if key in (*stack, here) or len(stack) >= IMPORT_DEPTH:
+    if key in (*importing.stack, here) or len(importing.stack) >= IMPORT_DEPTH:
         raise DnnError(Diagnostic("E121", f"`{item.path.value}` imports itself", item.path.span))
     if not path.is_file():
         raise DnnError(
@@ -149,8 +160,20 @@ def _import(item: tree.Import, module: Module, stack: tuple[str, ...]) -> None:
                 help="paths are relative to the importing file",
             )
         )  # fmt: skip
-    imported = load_module(read_source(path), _stack=(*stack, here))
-    module.sources.extend(imported.sources)
+    imported = importing.modules.get(key)
+    if imported is None:
+        inner = _Importing((*importing.stack, here), importing.modules)
+        source = _imported_source(path, item)
+        imported = importing.modules[key] = load_module(source, _importing=inner)
+    module.sources.extend(s for s in imported.sources if s not in module.sources)
     name = item.name or path.stem
     _unique(name, item.span, module)
     module.env.define(name, Namespace(name, imported.env), item.span)
+
+
+def _imported_source(path: Path, item: tree.Import) -> Source:
+    try:
+        return read_source(path)
+    except DnnError as error:
+        placed = [replace(d, span=item.path.span) for d in error.diagnostics]
+        raise DnnError(placed) from None

@@ -168,6 +168,7 @@ def _input(
             if bound is not None:
                 el.session.bounds[size.name] = bound
     dtype = el.dtype(shape) if shape.dtype else el.session.dtype
+    el.check_rank(len(dims))
     type_ = TensorType(dtype, tuple(dims))
     if field is not None:
         _check_field(el, name, type_, field, shape)

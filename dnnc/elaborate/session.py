@@ -27,7 +27,7 @@ DEPTH_LIMIT = 64
 LAYER_LIMIT = 20_000
 #: Steps of evaluation (expressions, rounds of loops) that a file may take, and how many more for
 #: each layer: what a file computes must end, and soon.
-WORK_LIMIT = 300_000
+WORK_LIMIT = 200_000
 LAYER_WORK = 2_000
 #: Names of calls in an error's stack.
 STACK_LIMIT = 8

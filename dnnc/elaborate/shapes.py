@@ -123,6 +123,7 @@ def evaluate_shape(
             el.session.fail("E114", f"{size} is no size of an axis", entry.span)
         dims.append(size)
         axes.append(value.axis if isinstance(value, Size) else None)
+    el.check_rank(len(dims))
     return tuple(dims), tuple(axes)
 
 

@@ -70,6 +70,8 @@ class Statements(Expressions):
                     self.statement(statement, env)
             except PoisonError:
                 self.poison(statement, env)
+                if self.ends_body(statement):
+                    raise
             except ExhaustedError:
                 raise
             except RecursionError:
@@ -280,8 +282,9 @@ class Statements(Expressions):
         type_ = TensorType(dtype, dims)
         if int(type_.elements) * dtype.size >= 2**36:
             self.session.fail(
-                "E216", f"`{name}` would take {int(type_.elements):,} elements", shape.span
-            )
+                "E216", f"`{name}` would be {type_}, of {int(type_.elements):.3g} elements",
+                shape.span, help=f"at most {2**36 // dtype.size:.2g} fit one parameter or state",
+            )  # fmt: skip
         return type_, axes
 
     def dtype(self, shape: tree.Shape) -> DType:

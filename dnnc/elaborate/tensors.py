@@ -17,7 +17,9 @@ __all__ = ["Tensors"]
 
 
 #: What a node of the graph costs beside other steps of evaluation.
-EMIT_WORK = 20
+EMIT_WORK = 40
+#: Axes of one tensor.
+RANK_LIMIT = 32
 _WIDENING = [DType.BOOL, DType.U8, DType.I8, DType.I32, DType.I64, DType.F32, DType.F64]
 _COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 
@@ -39,7 +41,13 @@ class Tensors:
 
     def tensor(self, value: Value, axes: Axes) -> Tensor:
         assert len(axes) == value.type.rank, (axes, value.type)
+        self.check_rank(value.type.rank)
         return Tensor(value, axes, self.session.user_span())
+
+    def check_rank(self, rank: int) -> None:
+        """E205 for more axes than NumPy's arrays can have."""
+        if rank > RANK_LIMIT:
+            self.session.fail("E205", f"a tensor has at most {RANK_LIMIT} axes, got {rank}")
 
     def lift(self, value: Any, dtype: DType) -> Tensor:
         """A number or size as a scalar tensor."""
