@@ -52,7 +52,8 @@ def explain(
     """The error (E601, E602) for a step that went wrong, from its inputs as they were before it.
 
     `step` is `plan.step` compiled, which is asked where the reference meaning of the operators
-    stays finite; `at` names the step for the message ("step 12 (epoch 2)").
+    stays finite; `at` names the step for the message ("step 12 (epoch 2)"). Raises
+    MiscompiledError.
     """
     data = {name: inputs[name] for name in plan.fields if name in inputs}
     wrong_data = check_data(data, "training")

@@ -345,8 +345,7 @@ class _Loop:
         if path is not None:
             self.keeper.write_weights(self._network_variables(), None, self.position)
             self.progress.note(
-                f"interrupted after step {self.position.step}; "
-                f"continue with the option --resume (run folder {path})"
+                f"interrupted after step {self.position.step}, which a checkpoint holds"
             )
         raise TrainingInterrupted(self._asked(), path)
 
