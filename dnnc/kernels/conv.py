@@ -32,6 +32,7 @@ from dnnc.kernels.conv_driver import ROWS, build_conv, build_gather_weights
 from dnnc.kernels.conv_integer import integer_conv_call
 from dnnc.kernels.conv_planes import planes_and_offsets
 from dnnc.kernels.conv_weight import conv_weight_calls
+from dnnc.kernels.depthwise import depthwise_call, is_depthwise
 from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import tiles
@@ -76,6 +77,8 @@ def conv_calls(
     """The calls that convolve x by w into the memory of `y`, or give the sums to an epilogue."""
     if not y.type.dtype.is_float:
         return [integer_conv_call(op, x, w, y)]
+    if is_depthwise(op, x, w):
+        return [depthwise_call(op, x, w, y, epilogue, backward=False)]
     return [_call(op, x, w, y, Buffer(w), epilogue, backward=False)]
 
 
@@ -85,6 +88,8 @@ def conv_input_calls(
     """The calls that compute the gradient by input from dy into the memory of `dx`."""
     if not dx.type.dtype.is_float:
         return [integer_conv_call(op, dy, w, dx)]
+    if is_depthwise(op, dx, w, backward=True):
+        return [depthwise_call(op, dy, w, dx, epilogue, backward=True)]
     size = w.type.dtype.size
     packed = Scratch(w.type.elements * size)
     sizes = (*w.shape, op.groups, *op.strides, *op.dilations)

@@ -21,6 +21,7 @@ from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, lowering, make_kern
 from dnnc.kernels.code import Code
 from dnnc.kernels.conv_integer import integer_conv_call
 from dnnc.kernels.conv_planes import BUDGET, build_fill, build_offsets, planes_and_offsets
+from dnnc.kernels.depthwise import depthwise_weight_call, is_depthwise
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.conv import ConvWeightGradient
@@ -42,6 +43,8 @@ def conv_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
     """The calls that compute the gradient by weight from x and dy into the memory of `dw`."""
     if not dw.type.dtype.is_float:
         return [integer_conv_call(op, x, dy, dw)]
+    if is_depthwise(op, x, dw):
+        return [depthwise_weight_call(op, x, dy, dw)]
     dtype, groups = str(dw.type.dtype), op.groups
     outputs, depth = dw.shape[0] // groups, product(dw.shape[1:])
     tile = tiles(dtype, _vectors(dtype, outputs))[0]

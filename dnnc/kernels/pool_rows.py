@@ -1,14 +1,7 @@
-"""Pooling of one line of outputs by whole vectors, written as LLVM vector code.
-
-Lanes are adjacent windows. An element of each window is a masked load; what lies outside of the
-line is neutral. Imports numba: import it only inside `Kernel.build`.
-"""
+"""Pooling of one line of outputs by whole vectors. Imports numba: only inside `Kernel.build`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,8 +9,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from dnnc.kernels.target import host
-from dnnc.kernels.vector_ir import FLOATS, I32, I64, internal, masked, splat
+from dnnc.kernels.line_ir import LineWriter, Loop
+from dnnc.kernels.vector_ir import I64
 
 __all__ = ["gradient_line", "pool_line"]
 
@@ -37,7 +30,7 @@ def pool_line(dtype: str, step: int, largest: bool) -> Any:
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
             function = builder.module.globals.get(name)
             if function is None:
-                function = _LineWriter(builder.module, name, 8, dtype, step).pool(largest)
+                function = _PoolWriter(builder.module, name, 8, dtype, step).pool(largest)
             builder.call(function, values)
             return context.get_dummy_value()
 
@@ -63,7 +56,7 @@ def gradient_line(dtype: str, step: int, apart: bool, largest: bool) -> Any:
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
             function = builder.module.globals.get(name)
             if function is None:
-                function = _LineWriter(builder.module, name, 9, dtype, step).gradient(
+                function = _PoolWriter(builder.module, name, 9, dtype, step).gradient(
                     apart, largest
                 )
             builder.call(function, values)
@@ -74,31 +67,7 @@ def gradient_line(dtype: str, step: int, apart: bool, largest: bool) -> Any:
     return gradient
 
 
-@dataclass(slots=True)
-class _Loop:
-    """A loop being written: its counter and carried values, and what they are in the next round.
-
-    After the loop `carried` holds the last values.
-    """
-
-    index: ir.Value
-    carried: list[ir.Value]
-    following: list[ir.Value] = field(default_factory=list)
-
-
-class _LineWriter:
-    def __init__(self, module: ir.Module, name: str, arguments: int, dtype: str, step: int) -> None:
-        self.function = internal(module, name, arguments)
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self.size = 4 if dtype == "f32" else 8
-        self.lanes, self.step = host().lanes(self.size), step
-        self.vector = ir.VectorType(FLOATS[dtype], self.lanes)
-        self.masked_load, self.masked_store = masked(module, self.vector)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
-        _, self.source, self.first, self.w, self.i0, self.i1, self.kw, self.wo = self.function.args[
-            :8
-        ]
-
+class _PoolWriter(LineWriter):
     def pool(self, largest: bool) -> ir.Function:
         neutral = self.lowest if largest else self.zero
         with self.loop(I64(0), self.wo, self.lanes) as windows:
@@ -123,7 +92,7 @@ class _LineWriter:
         return self.function
 
     def both(
-        self, j: ir.Value, line: _Loop, best: ir.Value | None, given: ir.Value, dx: ir.Value
+        self, j: ir.Value, line: Loop, best: ir.Value | None, given: ir.Value, dx: ir.Value
     ) -> None:
         """The two elements of each window in this line, stored together."""
         alive, parts = line.carried[0], []
@@ -142,7 +111,7 @@ class _LineWriter:
             self.store(value, dx, place, self.inside(at, 1))
 
     def each(
-        self, j: ir.Value, line: _Loop, best: ir.Value | None, given: ir.Value, dx: ir.Value
+        self, j: ir.Value, line: Loop, best: ir.Value | None, given: ir.Value, dx: ir.Value
     ) -> None:
         """The elements of each window in this line, added one after the other."""
         with self.loop(I64(0), self.kw, 1, line.carried) as across:
@@ -199,80 +168,3 @@ class _LineWriter:
                     across.following = [b.fadd(total, value)]
             line.following = across.carried
         return line.carried[0]
-
-    @property
-    def lowest(self) -> ir.Constant:
-        return ir.Constant(self.vector, [float("-inf")] * self.lanes)
-
-    def element(self, j: ir.Value, i: ir.Value, kx: ir.Value, neutral: ir.Value) -> ir.Value:
-        """Element (i, kx) of each window from number `j` on."""
-        b, parts = self.builder, []
-        for part in range(self.step):
-            at = b.add(self.column(j, kx), I64(part * self.lanes))
-            place = b.add(b.mul(i, self.w), at)
-            parts.append(self.load(self.source, place, self.inside(at, 1), neutral))
-        if self.step == 1:
-            return parts[0]
-        return self.shuffle(parts, list(range(0, 2 * self.lanes, 2)))
-
-    def column(self, j: ir.Value, kx: ir.Value) -> ir.Value:
-        b = self.builder
-        return b.add(self.first, b.add(kx, b.mul(j, I64(self.step))))
-
-    def inside(self, column: ir.Value, step: int) -> ir.Value:
-        """Which of the columns from one on, `step` apart, lie in the line."""
-        b, kind = self.builder, ir.VectorType(I32, self.lanes)
-        counts = ir.Constant(kind, [step * k for k in range(self.lanes)])
-        columns = b.add(splat(b, b.trunc(column, I32), self.lanes), counts)
-        # Unsigned: a column before the line is as far outside as one after it.
-        return b.icmp_unsigned("<", columns, splat(b, b.trunc(self.w, I32), self.lanes))
-
-    def below(self, index: ir.Value, limit: ir.Value) -> ir.Value:
-        b, kind = self.builder, ir.VectorType(I32, self.lanes)
-        counts = ir.Constant(kind, list(range(self.lanes)))
-        indices = b.add(splat(b, b.trunc(index, I32), self.lanes), counts)
-        return b.icmp_signed("<", indices, splat(b, b.trunc(limit, I32), self.lanes))
-
-    def load(
-        self, base: ir.Value, index: ir.Value, mask: ir.Value, otherwise: ir.Value
-    ) -> ir.Value:
-        arguments = [self.place(base, index), I32(self.size), mask, otherwise]
-        return self.builder.call(self.masked_load, arguments)
-
-    def store(self, value: ir.Value, base: ir.Value, index: ir.Value, mask: ir.Value) -> None:
-        arguments = [value, self.place(base, index), I32(self.size), mask]
-        self.builder.call(self.masked_store, arguments)
-
-    def place(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        b = self.builder
-        return b.inttoptr(b.add(base, b.mul(index, I64(self.size))), self.vector.as_pointer())
-
-    def shuffle(self, pair: Sequence[ir.Value], order: list[int]) -> ir.Value:
-        kind = ir.VectorType(I32, self.lanes)
-        return self.builder.shuffle_vector(*pair, ir.Constant(kind, order))
-
-    @contextmanager
-    def loop(
-        self, start: ir.Value, stop: ir.Value, by: int, carried: Sequence[ir.Value] = ()
-    ) -> Iterator[_Loop]:
-        """A loop that may run no round; its body sets `following` for what it carries."""
-        b = self.builder
-        before = b.block
-        body, end = b.append_basic_block("body"), b.append_basic_block("end")
-        b.cbranch(b.icmp_signed("<", start, stop), body, end)
-        b.position_at_end(body)
-        loop = _Loop(b.phi(I64), [b.phi(value.type) for value in carried])
-        yield loop
-        last, following = b.block, b.add(loop.index, I64(by))
-        b.cbranch(b.icmp_signed("<", following, stop), body, end)
-        b.position_at_end(end)
-        phis = [loop.index, *loop.carried]
-        for phi, first, then in zip(
-            phis, [start, *carried], [following, *loop.following], strict=True
-        ):
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, last)
-        loop.carried = [b.phi(value.type) for value in carried]
-        for phi, first, then in zip(loop.carried, carried, loop.following, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, last)
