@@ -5,8 +5,9 @@
     logits = net(image=images)
 
 `program` and `job` stand for a file and for what it asks to be done; `model` and `trainer` for a
-network with its weights. `settings`, `arguments` and `weights` judge what comes from Python, and
-`indices` and `rows` whether integers stay inside the tables that they look up.
+network with its weights, which lie in an `arena`; `compiled` for graphs as something to call.
+`settings`, `arguments` and `weights` judge what comes from Python, and `indices` and `rows` whether
+integers stay inside the tables that they look up.
 """
 
 from dnnc.model.compiled import Compiled, compile_graph

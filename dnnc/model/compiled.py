@@ -14,10 +14,11 @@ from dnnc.elaborate.network import FieldShape
 from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret
 from dnnc.ir.types import DType
+from dnnc.model.arena import Arena
 from dnnc.model.arguments import Arguments, as_arrays, field_shapes
-from dnnc.passes.pipeline import optimize
+from dnnc.passes.pipeline import optimize, optimize_split
 
-__all__ = ["Compiled", "Runner", "Runners", "compile_graph", "require_distinct_names"]
+__all__ = ["Compiled", "Predictor", "Runner", "Runners", "compile_graph", "require_distinct_names"]
 
 Arrays = Mapping[str, np.ndarray]
 Compiled = Callable[[Arrays], dict[str, np.ndarray]]
@@ -98,6 +99,44 @@ class Runner:
         for name in self._scalars:
             inputs[name] = _scalar(name, scalars[name])
         return self._run(inputs)
+
+
+class Predictor:
+    """A program that predicts, with what depends on weights alone computed when they change."""
+
+    def __init__(self, graph: Graph, arena: Arena, threads: int | None) -> None:
+        require_distinct_names(graph)
+        from dnnc.program.executable import Executable
+
+        before, after = optimize_split(graph)
+        self.arguments = Arguments(graph)
+        self._scalars = [item.name for item in after.inputs if item.role == "scalar"]
+        self._weights = {item.name: arena.arrays[item.name] for item in before.inputs}
+        self._watch = arena.watch(self._weights)
+        self._prepare = Executable(before, threads) if before.outputs else None
+        self._held = {
+            item.name: arena.arrays[item.name]
+            for item in after.inputs
+            if item.role in ("parameter", "state") and item.name in arena.arrays
+        }
+        self._run = Executable(after, threads)
+        self._lock = threading.Lock()
+
+    def __call__(self, given: Mapping[str, Any], scalars: Mapping[str, int | None]) -> Any:
+        """The outputs by name; DnnError (E412) where the data do not fit."""
+        inputs = {**self._fresh(), **self.arguments.fit(given)}
+        for name in self._scalars:
+            inputs[name] = _scalar(name, scalars[name])
+        return self._run(inputs)
+
+    def _fresh(self) -> Arrays:
+        """Weights, and what is made of them."""
+        if self._prepare is None:
+            return self._held
+        with self._lock:
+            if self._watch.changed():
+                self._held = {**self._held, **self._prepare(self._weights)}
+            return self._held
 
 
 class Runners:

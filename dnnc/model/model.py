@@ -17,8 +17,9 @@ from dnnc.elaborate.plan import Network
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.interpret import interpret
 from dnnc.ir.text import print_graph
+from dnnc.model.arena import Arena
 from dnnc.model.arguments import Arguments
-from dnnc.model.compiled import Runner, Runners
+from dnnc.model.compiled import Predictor, Runner, Runners
 from dnnc.model.losses import LOSS, gradients_graph
 from dnnc.model.settings import element_type, split_settings
 from dnnc.model.trainer import Trainer
@@ -48,8 +49,6 @@ class Model:
         dtype: str,
         threads: int | None,
     ) -> None:
-        from dnnc.train.variables import aligned
-
         if threads is not None and threads < 1:
             raise DnnError(Diagnostic("E412", f"`threads` is at least 1, got {threads}"))
         self.program, self.block, self.seed, self.threads = program, block, seed, threads
@@ -58,10 +57,11 @@ class Model:
         self.network: Network = build_network(self.walk(training=False))
         self._require_plain_sizes()
         initial = interpret(self.network.initial, {"seed": np.array(seed, np.int64)})
-        self.variables = {name: aligned(array) for name, array in initial.items()}
+        self._arena = Arena(initial)
+        self.variables = self._arena.arrays
         self.parameters = Weights(self.variables, self.network.parameters)
         self.states = Weights(self.variables, self.network.states)
-        self._predict: Runner | None = None
+        self._predict: Predictor | None = None
         self._runners = self.runners()
         self._lock = threading.Lock()
 
@@ -108,10 +108,10 @@ class Model:
         results = (self._predict or self._compiled())(inputs, {"seed": self.seed, "step": 1})
         return next(iter(results.values())) if len(results) == 1 else results
 
-    def _compiled(self) -> Runner:
+    def _compiled(self) -> Predictor:
         with self._lock:
             if self._predict is None:
-                self._predict = Runner(self.network.predict, self.variables, self.threads)
+                self._predict = Predictor(self.network.predict, self._arena, self.threads)
             return self._predict
 
     def value_and_grad(
