@@ -41,7 +41,7 @@ def test_the_helper_makes_the_same_plan(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DNNC_CACHE", str(tmp_path))
     program = graph()
     missing = missing_kernels(needed_kernels(make_plan(program)))
-    assert len(missing) >= 2
+    assert missing
     text = print_graph(program)
     with subprocess.Popen(
         [sys.executable, "-m", "dnnc.program.precompile", str(len(text))],
