@@ -113,10 +113,11 @@ def size(el: Expressions, x: Any, axis: Any = None) -> Any:
     if isinstance(x, list):
         return len(x)
     t = tensor(el, x)
-    total: Any = 1
-    for position in axes_of(el, t, axis):
-        total = el.binary("*", total, Size(t.shape[position], t.axes[position]))
-    return total
+    sizes: list[Any] = [Size(t.shape[p], t.axes[p]) for p in axes_of(el, t, axis)]
+    first, *others = sizes or [1]
+    for other in others:
+        first = el.binary("*", first, other)
+    return first
 
 
 def rank(el: Expressions, x: Any) -> int:
