@@ -106,9 +106,10 @@ def show(report: Report) -> None:
     machine = report.machine
     console.print(
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, "
-        f"Python {machine['python']}; {report.threads} threads; ceiling "
-        f"{report.ceiling / 1e9:.0f} GFLOP/s in this run; load before and after: {loads}"
+        f"Python {machine['python']}; {report.threads} threads; load before and after: {loads}"
     )
+    if report.ceiling:
+        console.print(f"ceiling {report.ceiling / 1e9:.0f} GFLOP/s in this run")
     versions = {name: text for name, text in report.versions.items() if name != "dnnc-bare"}
     console.print(", ".join(f"{name} {text}" for name, text in versions.items()))
     for name, text in report.missing.items():

@@ -17,6 +17,8 @@ from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.training import plan_training
 from dnnc.ir.graph import Graph
 from dnnc.ir.types import DType
+from dnnc.passes.pipeline import optimize
+from dnnc.program.executable import Executable
 from dnnc.syntax.parse import parse_expression
 
 __all__ = ["Dnnc", "create", "graph_of", "random_variables"]
@@ -83,6 +85,6 @@ class Dnnc:
             return lambda: trainer.step(**inputs)
         if self.variant == "face":
             return lambda: np.asarray(net(**inputs))
-        run = dnnc.model.compile_graph(net.network.predict, self.threads)
+        run = Executable(optimize(net.network.predict), self.threads)
         arrays = {**inputs, **net.variables}
         return lambda: run(arrays)["logits"]

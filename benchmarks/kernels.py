@@ -1,0 +1,136 @@
+"""Rates of single kernels over a sweep of shapes, odd ones included.
+
+    python -m benchmarks.kernels
+    python -m benchmarks.kernels --only conv scan --threads 1
+
+Products are set against the ceiling of multiply-adds that is measured beside them, everything else
+against the memory that it has to read and write. Layers count with their gradients as `backward`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.kernel_cases import FAMILIES, KernelCase
+from benchmarks.machine import busy_seconds, describe, load, pin
+from benchmarks.speed import QUIET
+from dnnc.passes.pipeline import optimize
+from dnnc.program.ceiling import measure_ceiling
+from dnnc.program.executable import Executable
+
+__all__ = ["Rate", "main", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The fastest and the median call of a case, in seconds, and how it compares.
+
+    `ceiling` is in operations a second; `disturbance` the processors that others used meanwhile.
+    """
+
+    case: KernelCase
+    best: float
+    median: float
+    ceiling: float
+    disturbance: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "family": self.case.family,
+            "shape": self.case.shape,
+            "min": self.best,
+            "median": self.median,
+            "flops": self.case.flops,
+            "bytes": self.case.bytes,
+            "ceiling_flops": self.ceiling,
+            "others": self.disturbance,
+        }
+
+
+def measure(case: KernelCase, threads: int, seconds: float) -> Rate:
+    """Time a case for about that long, between two measurements of the ceiling."""
+    run = Executable(optimize(case.graph), threads)
+    arrays = case.arrays()
+    ceiling = measure_ceiling(threads)
+    run(arrays)
+    times: list[float] = []
+    busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        run(arrays)
+        times.append(time.perf_counter() - start)
+    wall, own = time.perf_counter() - begin, time.process_time() - own
+    after = busy_seconds()
+    others = 0.0 if busy is None or after is None else max(0.0, after - busy - own) / wall
+    ceiling = max(ceiling, measure_ceiling(threads))
+    return Rate(case, min(times), sorted(times)[len(times) // 2], ceiling, others)
+
+
+def sweep(families: Sequence[str], threads: int, seconds: float) -> Iterator[Rate]:
+    """Rates of all cases of some families."""
+    for name in families:
+        for make in FAMILIES[name]:
+            for case in make():
+                print(f"{case.family} {case.shape}", file=sys.stderr, flush=True)
+                yield measure(case, threads, seconds)
+
+
+def show(rates: Sequence[Rate]) -> None:
+    """Print a table. The ceiling is the run's: its highest."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    ceiling = max(rate.ceiling for rate in rates)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kernel", "shape", "µs", "median", "GFLOP/s", "of ceiling", "GB/s"):
+        text = heading in ("kernel", "shape")
+        table.add_column(heading, justify="left" if text else "right", no_wrap=True)
+    for rate in rates:
+        case, speed = rate.case, rate.case.flops / rate.best
+        table.add_row(
+            case.family + "*" * (rate.disturbance > QUIET),
+            case.shape,
+            f"{1e6 * rate.best:.1f}",
+            f"{1e6 * rate.median:.1f}",
+            f"{speed / 1e9:.1f}" if case.flops else "",
+            f"{speed / ceiling:.0%}" if case.flops else "",
+            f"{case.bytes / rate.best / 1e9:.1f}",
+        )
+    console.print(table)
+    console.print(f"ceiling {ceiling / 1e9:.0f} GFLOP/s in this run")
+    if any(rate.disturbance > QUIET for rate in rates):
+        console.print(f"* others used more than {QUIET:.0%} of a processor meanwhile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kernels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.2, help="time for each shape")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args()
+    pin(arguments.threads)
+    before = load()
+    rates = list(sweep(arguments.only, arguments.threads, arguments.seconds))
+    if arguments.json:
+        found = {"machine": describe(), "threads": arguments.threads, "loads": [before, load()]}
+        print(json.dumps({**found, "kernels": [rate.to_json() for rate in rates]}, indent=2))
+        return
+    show(rates)
+    machine = describe()
+    print(f"{machine['processor']}, {arguments.threads} threads, load before: {before}")
+
+
+if __name__ == "__main__":
+    main()
