@@ -81,6 +81,11 @@ class Model:
                 )
             )
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        count = sum(variable.size for variable in self.network.parameters.values())
+        return f"<model {self.network.name}({settings}), {count:,} parameters, {self.dtype}>"
+
     def walk(self, training: bool, fields: Mapping[str, FieldShape] | None = None) -> Walk:
         """The model elaborated with its settings, its sizes and those of `fields`."""
         return walk_model(

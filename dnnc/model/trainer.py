@@ -45,7 +45,10 @@ class Trainer:
         """One step of forward, backward and update; the loss before the update.
 
         Takes an array for each input of the model and each field that the loss reads, with as many
-        examples as there are. Raises DnnError where they do not fit, and then changes nothing.
+        examples as there are. One program is compiled for each shape of an example: batches may
+        differ in size, but sequences that differ in length are compiled for each length.
+
+        Raises DnnError where the arrays do not fit, and then changes nothing.
         """
         with self._lock:
             runner = self._runners.find((), inputs, self._compiled)

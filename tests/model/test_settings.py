@@ -24,6 +24,7 @@ def test_settings_are_overridden() -> None:
     net = program.model("Mlp", hidden=5, classes=np.int64(2))
     assert net.parameters["head.weight"].shape == (5, 2)
     assert net.network.settings == {"hidden": 5, "classes": 2}
+    assert repr(net) == "<model Mlp(hidden=5, classes=2), 37 parameters, f32>"
     assert program.model("Mlp").parameters["head.weight"].shape == (8, 3)
 
 
