@@ -112,7 +112,6 @@ def _call(
     dtype = str(target.type.dtype)
     tile = tiles(dtype)[0]
     kh, kw = w.shape[2:]
-    strides = (dim(1), dim(1)) if backward else op.strides
     image = target if backward else source
     outputs = source if backward else target
     sizes = (
@@ -126,7 +125,7 @@ def _call(
         *op.pads[:2],
         int(backward),
     )
-    planes, offsets = planes_and_offsets(op, source, w, tile, strides, image)
+    planes, offsets = planes_and_offsets(op, image, outputs, w, tile, backward)
     scratch = (
         Scratch(planes, per_thread=True),
         Scratch(2 * offsets, per_thread=True),

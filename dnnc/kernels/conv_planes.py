@@ -24,18 +24,20 @@ _PLANES, _OFFSETS = 21, 22
 
 
 def planes_and_offsets(
-    op: Any, source: Value, w: Value, tile: Tile, strides: tuple[Dim, Dim], image: Value
+    op: Any, x: Value, y: Value, w: Value, tile: Tile, backward: bool
 ) -> tuple[Dim, Dim]:
     """Bytes for the planes of a slab, and for the offsets of the taps.
 
     A slab of one line may take more than the budget for slabs: then the planes hold just that.
     """
     kh, kw = w.shape[2:]
-    channels = source.shape[1] // op.groups
-    width = image.shape[3] + source.shape[3] + op.pads[1] + op.pads[3] + kw * op.dilations[1] + 2
-    line = (kh * op.dilations[0] + 1) * width * channels * strides[0] * strides[1]
-    slack = 4 * tile.columns
-    return (line + slack) * tile.bytes_each + BUDGET, channels * kh * kw * 8
+    channels = (y if backward else x).shape[1] // op.groups
+    # An upper bound on the width of a line, whatever the padding.
+    width = x.shape[3] + y.shape[3] + kw * op.dilations[1] + 2
+    line = (kh * op.dilations[0] + 1) * width * channels
+    if not backward:
+        line = line * op.strides[0] * op.strides[1]
+    return (line + 4 * tile.columns) * tile.bytes_each + BUDGET, channels * kh * kw * 8
 
 
 def build_offsets(tile: Tile) -> Callable[..., None]:

@@ -51,7 +51,7 @@ def conv_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
     size, chunks = tile.bytes_each, _chunks(dw)
     padded = ceil_div(outputs, tile.columns) * tile.columns
     partial = Scratch(depth * padded * (chunks * groups * size))
-    planes, offsets = planes_and_offsets(op, x, dw, tile, op.strides, x)
+    planes, offsets = planes_and_offsets(op, x, dy, dw, tile, backward=False)
     steps = BUDGET // (tile.columns * size) + dy.shape[3]
     scratch = (
         Scratch(planes, per_thread=True),
