@@ -134,7 +134,7 @@ def exp(m: Arithmetic, x: Number) -> Number:
     """e to the power of x."""
     if m.wide:
         return _exp_wide(m, x)
-    x = m.clamp(x, -104.0, 89.0)
+    x, vanishes = _bounded(m, x, -104.0, 89.0)
     n, bits = m.rounded(m.mul(x, 1.44269504088896341))
     r = m.fma(n, -0.693145751953125, x)
     r = m.fma(n, -1.42860682030941723e-6, r)
@@ -148,11 +148,22 @@ def exp(m: Arithmetic, x: Number) -> Number:
     )
     p = m.polynomial(r, coefficients)
     p = m.add(m.fma(m.mul(r, r), p, r), 1.0)
-    return m.scaled(p, bits)
+    return m.select(vanishes, 0.0, m.scaled(p, bits))
+
+
+def _bounded(m: Arithmetic, x: Number, low: float, high: float) -> tuple[Number, Number]:
+    """An argument of the exponential cut off above, and whether the result vanishes.
+
+    There it is replaced by 0: processors are slow where a product underflows, and masks make
+    many such arguments.
+    """
+    vanishes = m.compare("<", x, low)
+    x = m.select(vanishes, 0.0, x)
+    return m.select(m.compare(">", x, high), high, x), vanishes
 
 
 def _exp_wide(m: Arithmetic, x: Number) -> Number:
-    x = m.clamp(x, -746.0, 710.0)
+    x, vanishes = _bounded(m, x, -746.0, 710.0)
     n, bits = m.rounded(m.mul(x, 1.44269504088896338700e00))
     high = m.fma(n, -6.93147180369123816490e-01, x)
     low = m.mul(n, 1.90821492927058770002e-10)
@@ -168,7 +179,7 @@ def _exp_wide(m: Arithmetic, x: Number) -> Number:
     c = m.sub(r, m.mul(t, m.polynomial(t, coefficients)))
     quotient = m.div(m.mul(r, c), m.sub(2.0, c))
     p = m.sub(1.0, m.sub(m.sub(low, quotient), high))
-    return m.scaled(p, bits)
+    return m.select(vanishes, 0.0, m.scaled(p, bits))
 
 
 _LOG_NARROW = (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)
