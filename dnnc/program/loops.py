@@ -166,6 +166,8 @@ class _ScanPlan:
         """Final carries that no round wrote: from the last slice, or from the start."""
         planner, rounds = self.planner, self.loop.rounds
         result, init = self.node.results[k], self.node.operands[k]
+        if result not in planner.used:
+            return
         if not self.sliced(k):
             planner.copy(items, result, init, self.parent).only_if_empty = rounds
             return

@@ -71,6 +71,16 @@ def resolve(value: Value, aliases: dict[Value, Alias]) -> tuple[Value, Dim]:
         value, offset = alias.value, offset + alias.offset
 
 
+def _used_values(graph: Graph) -> set[Value]:
+    """Values that a node or an output reads, in the graph and in the bodies of its loops."""
+    used = {output.value for output in graph.outputs}
+    for node in graph.nodes:
+        used.update(node.operands)
+        if isinstance(node.op, Scan):
+            used |= _used_values(node.op.body)
+    return used
+
+
 class Planner:
     """Two walks: the first orders calls and places what has a prescribed place, the second the
     rest.
@@ -82,6 +92,7 @@ class Planner:
         self.storages: list[Storage] = []
         self.locations: dict[Value, Location] = {}
         self.aliases: dict[Value, Alias] = {}
+        self.used = _used_values(graph)
         #: The loop in whose rounds a value is made.
         self.loops: dict[Value, LoopItem | None] = {}
         self.reads: dict[Value, list[CallItem]] = {}

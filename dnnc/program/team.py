@@ -80,6 +80,8 @@ class Team:
         self._results = aligned(ALIGNMENT * 2 * (threads + 1)).view(np.int64)
         self._result = self._results.ctypes.data
         self._busy = threading.Lock()
+        #: Whether the workers are gone, as in a forked process.
+        self.lost = False
         self._locks = [threading.Lock() for _ in range(threads)]
         for tid in range(1, threads):
             self._locks[tid].acquire()
@@ -89,7 +91,7 @@ class Team:
 
     def run(self, header: int) -> None:
         """Run the program of a header on all threads, or on this one where the team is at work."""
-        if self.threads == 1 or not self._busy.acquire(blocking=False):
+        if self.threads == 1 or self.lost or not self._busy.acquire(blocking=False):
             self.run_alone(header)
             return
         generation = int(self._state[TeamState.GENERATION])
@@ -144,7 +146,9 @@ def team(threads: int) -> Team:
 
 
 def _after_fork() -> None:
-    # A child has none of its parent's threads.
+    # A child has none of its parent's threads; programs made before the fork go on alone.
+    for old in _TEAMS.values():
+        old.lost = True
     _TEAMS.clear()
 
 

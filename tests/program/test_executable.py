@@ -1,6 +1,9 @@
 """Programs against the interpreter: updates in place, loops, aliases, threads, errors."""
 
+import os
+import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -308,6 +311,32 @@ def test_many_threads_and_many_steps_agree() -> None:
     for other in results[1:]:
         for name in ("y", "total"):
             assert other[name].tobytes() == results[0][name].tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_runs_on_one_thread() -> None:
+    x = value("n", 50)
+    program = Executable(Graph("f", (Input("x", x),), (Output("y", ops.tanh(x)),)), threads=2)
+    array = random(2000, 50)
+    expected = program({"x": array})["y"]
+    with warnings.catch_warnings():
+        # Forking with threads is what this is about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(program({"x": array})["y"], expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_programs_may_be_called_from_several_threads() -> None:
+    x = value("n", 50)
+    program = Executable(Graph("f", (Input("x", x),), (Output("y", ops.exp(x)),)), threads=2)
+    arrays = [random(900 + k, 50, seed=k) for k in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            results = pool.map(lambda a: program({"x": a}), arrays)
+            for array, found in zip(arrays, results, strict=True):
+                np.testing.assert_allclose(found["y"], np.exp(array), 1e-6)
 
 
 def test_profile_and_plan_can_be_read() -> None:
