@@ -25,7 +25,7 @@ def needed_kernels(plan: Plan) -> list[Kernel]:
 
 
 def show_kernels(name: str, kernels: Sequence[Kernel], machine_code: bool) -> None:
-    """Print each kernel: its source where that is generated; with `machine_code` its assembly too."""
+    """Print each kernel: generated source; with `machine_code` also LLVM and assembly."""
     for kernel in kernels:
         print(f"# kernel {kernel.name} {kernel.key[:12]} of {name}", file=sys.stderr)
         if kernel.source:
