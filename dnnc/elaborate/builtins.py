@@ -94,6 +94,8 @@ def _cast(el: Expressions, x: Any, dtype: Any) -> Any:
         dtype = dtype.dtype
     if not isinstance(dtype, DType):
         el.session.fail("E112", f"an element type is needed, got {describe(dtype)}")
+    # As in shapes: in double precision, what is f32 by name becomes f64.
+    dtype = el.session.dtype if dtype is DType.F32 else dtype
     return el.converted(el.as_tensor(x), dtype)
 
 

@@ -75,10 +75,10 @@ class Expressions(Arithmetic):
 
     def _expr(self, node: tree.Expr, env: Env) -> Any:  # noqa: C901 - one line a kind of node
         match node:
-            case tree.Number() | tree.String() | tree.Boolean():
-                return node.value
             case tree.Name():
                 return self.name(node, env)
+            case tree.Number() | tree.String() | tree.Boolean():
+                return node.value
             case tree.Group():
                 return self.expr(node.value, env)
             case tree.Attribute():

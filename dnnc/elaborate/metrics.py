@@ -182,12 +182,27 @@ class _Cut:
         while stack:
             value = stack.pop()
             node = value.node
-            if node is None or node in seen or node in self.model or value not in varying:
+            if node is None or node in seen or node in self.model:
                 continue
-            if self._is_leaf(value, varying):
+            if self._tells_places(node) or (value in varying and self._is_leaf(value, varying)):
                 self.again()
             seen.add(node)
             stack.extend(node.operands)
+
+    def _tells_places(self, node: Node) -> bool:
+        """Whether an operator depends on where in the batch an example stands."""
+        match node.op.name, node.operands:
+            case "iota", _:
+                axis = node.results[0].type.shape[node.op.axis]  # type: ignore[attr-defined]
+            case (("reverse" | "slice" | "pad" | "concat"), (x, *_)):
+                axis = x.type.shape[node.op.axis]  # type: ignore[attr-defined]
+            case "scan", _:
+                axis = node.operands[node.op.carries].type.shape[0]  # type: ignore[attr-defined]
+            case "gather", (table, _):
+                axis = table.type.shape[0]
+            case _:
+                return False
+        return self.batch in axis.symbols
 
     def again(self) -> NoReturn:
         self.session.fail(

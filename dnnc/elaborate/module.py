@@ -34,6 +34,7 @@ class Module:
     datasets: dict[str, tree.Data] = field(default_factory=dict)
     jobs: list[tree.Job] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)  # this file and all it imports
+    errors: Collector = field(default_factory=Collector)  # faults of its definitions
 
     @property
     def folder(self) -> Path:
@@ -75,14 +76,15 @@ def load_module(
     constants: Mapping[str, Any] | None = None,
     _importing: _Importing | None = None,
 ) -> Module:
-    """Parse a file and define its names; raises DnnError with every error found.
+    """Parse a file and define its names; raises DnnError where it cannot be parsed.
 
+    Faults of definitions are kept in `errors`: what does not depend on them can still be checked.
     `constants` overrides constants of the file.
     """
     importing = _importing or _Importing(())
     file = parse(source)
     module = Module(source, Env(library_environment()), sources=[source])
-    errors = Collector()
+    errors = module.errors
     session = Session(training=False, errors=errors)
     elaborator = Elaborator(session)
     for item in file.items:
@@ -96,7 +98,6 @@ def load_module(
                 module.env.define(name, Poison(), item.span)
     for diagnostic in check_names(file, module.env):
         errors.add(DnnError(diagnostic))
-    errors.raise_if_any()
     return module
 
 
@@ -165,6 +166,7 @@ def _import(item: tree.Import, module: Module, importing: _Importing) -> None:
         inner = _Importing((*importing.stack, here), importing.modules)
         source = _imported_source(path, item)
         imported = importing.modules[key] = load_module(source, _importing=inner)
+        imported.errors.raise_if_any()
     module.sources.extend(s for s in imported.sources if s not in module.sources)
     name = item.name or path.stem
     _unique(name, item.span, module)

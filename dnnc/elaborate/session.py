@@ -24,7 +24,7 @@ LIBRARY = "std/"
 #: Calls inside calls; deeper is taken for endless recursion.
 DEPTH_LIMIT = 64
 #: Applications of blocks in one network.
-LAYER_LIMIT = 20_000
+LAYER_LIMIT = 5_000
 #: Steps of evaluation (expressions, rounds of loops) that a file may take, and how many more for
 #: each layer: what a file computes must end, and soon.
 WORK_LIMIT = 200_000
