@@ -229,11 +229,13 @@ class Builder:
     def call(
         self, name: str, flops: Dim | None = None, in_place: tuple[tuple[Value, Value], ...] = ()
     ) -> Call:
-        text = self.writer.text(self.arguments.prologue)
+        self.writer.drop_unused_bases()
+        prologue, arguments = self.arguments.used(self.writer.names())
+        text = self.writer.text(prologue)
         source = self.source
         kernel: Kernel = make_kernel(name, lambda: _function(text, source), source.key(text))
         kernel = replace(kernel, source=text)
-        return Call(kernel, tuple(self.arguments.list), flops or dim(0), in_place)
+        return Call(kernel, arguments, flops or dim(0), in_place)
 
 
 def _function(text: str, source: Source) -> Callable[[int, int, int], int]:

@@ -244,4 +244,4 @@ def _column_join(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
                 b.writer.add(memory.store(b.source, here, Term("total", memory.dtype)))
         with b.moved(outer_axes):
             _column_outputs(b, last, stored)
-    return b.call("reduce_join")
+    return b.call("reduce_join", in_place=body.in_place())

@@ -200,7 +200,7 @@ def split_calls(body: Body) -> list[Call]:
         outer = _joined(b, parts, body.phases.count)
         with b.writer.block("if tid == 0:"):
             b.store(outer, b.phases.kept)
-        calls.append(b.call("reduce_join"))
+        calls.append(b.call("reduce_join", in_place=body.in_place()))
     return calls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,10 +65,34 @@ class Writer:
         yield
         self.depth -= 1
 
+    def drop_unused_bases(self) -> None:
+        """Remove offsets that nothing reads, such as those of buffers that this call leaves
+        alone."""
+        while True:
+            used = self.names()
+            kept = [line for line in self.lines if not _is_unused_base(line, used)]
+            if len(kept) == len(self.lines):
+                return
+            self.lines = kept
+
+    def names(self) -> set[str]:
+        """Names that some line reads."""
+        read = (line.split(" = ", 1)[-1] for line in self.lines)
+        return set(_NAME.findall("\n".join(read)))
+
     def text(self, prologue: list[str]) -> str:
         lines = ["def kernel(args, tid, threads):"]
         lines += ["    " + line for line in prologue]
         return "\n".join([*lines, *self.lines, "    return 0"])
+
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_BASE = re.compile(r"\s*(b\d+_\d+) = ")
+
+
+def _is_unused_base(line: str, used: set[str]) -> bool:
+    match = _BASE.match(line)
+    return match is not None and match[1] not in used
 
 
 @dataclass(slots=True, eq=False)
@@ -99,12 +124,18 @@ class Arguments:
 
     def __init__(self) -> None:
         self.list: list[Argument] = []
-        self.prologue: list[str] = []
+        self.names: list[str] = []
         self._sizes: dict[Dim, str] = {}
 
     def add(self, name: str, argument: Argument) -> None:
-        self.prologue.append(f"{name} = slot(args, {len(self.list)})")
+        self.names.append(name)
         self.list.append(argument)
+
+    def used(self, names: set[str]) -> tuple[list[str], tuple[Argument, ...]]:
+        """Lines that read the slots of those arguments that have a use, and these arguments."""
+        kept = [(n, a) for n, a in zip(self.names, self.list, strict=True) if n in names]
+        lines = [f"{name} = slot(args, {k})" for k, (name, _) in enumerate(kept)]
+        return lines, tuple(argument for _, argument in kept)
 
     def size(self, size: Dim) -> str:
         """A name for a size; a literal where it is 0 or 1."""
