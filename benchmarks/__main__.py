@@ -50,7 +50,6 @@ def measure(
     Raises WorkerError where dnnc itself fails.
     """
     settings = settings or Settings()
-    pin(settings.threads)
     report = Report(describe(), settings.threads)
     names = _taking_part(report, peers)
     report.loads.append(load())
@@ -130,6 +129,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     settings = Settings(threads=arguments.threads, rounds=arguments.repeat)
+    pin(settings.threads)
     try:
         report = measure(cases, arguments.peers, settings, arguments.parts)
     except WorkerError as error:

@@ -78,7 +78,7 @@ def train_torch(plan: TrainingPlan, dataset: Dataset) -> float:
             for group in optimizer.param_groups:
                 group["lr"] = one_cycle(step, steps)
             images, labels = tensors(split.take(rows))
-            loss = torch.nn.functional.cross_entropy(net(images), labels)
+            loss: Any = torch.nn.functional.cross_entropy(net(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -108,7 +108,7 @@ def accuracy(net: Any, split: Any) -> float:
             rows = np.arange(start, min(start + 500, split.size))
             images, labels = tensors(split.take(rows))
             hits += int((net(images).argmax(1) == labels).sum())
-    return hits / split.size
+    return hits / int(split.size)
 
 
 def main() -> None:
