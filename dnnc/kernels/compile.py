@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 _DIGEST = 32
+#: Entries of the cache; a large network needs some fifty. Every change of version leaves old ones.
+_MOST_ENTRIES = 6000
 _LOCK = threading.Lock()
 
 
@@ -100,7 +102,17 @@ def _cached_object(kernel: Kernel) -> bytes:
             # A full or read-only disk costs the next start time, nothing else.
             with suppress(OSError):
                 write_atomically(path, hashlib.sha256(found).digest() + found)
+                _trim(path.parent)
     return found
+
+
+@cache
+def _trim(folder: Path) -> None:
+    """Once in a process that writes: let go of the oldest entries where there are very many."""
+    entries = sorted(folder.glob("*.o"), key=lambda path: path.stat().st_mtime)
+    if len(entries) > _MOST_ENTRIES:
+        for path in entries[: len(entries) - _MOST_ENTRIES // 2]:
+            path.unlink(missing_ok=True)
 
 
 def _entry_of(kernel: Kernel) -> Path | None:

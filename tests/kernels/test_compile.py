@@ -139,3 +139,13 @@ def test_loops_vectorize() -> None:
     ir, assembly = optimized_ir(relu_kernel())
     assert "x float>" in ir
     assert assembly
+
+
+def test_very_many_entries_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_MOST_ENTRIES", 10)
+    for k in range(12):
+        path = tmp_path / f"{k}.o"
+        path.write_bytes(b"x")
+        os.utime(path, (k, k))
+    compiling._trim(tmp_path)
+    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [7, 8, 9, 10, 11]
