@@ -23,23 +23,13 @@ def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
     Grid coordinates: by output (q, u) = (line, column) of y; by input dx[h, w] has the coordinates
     `h + top = sh * q + r` and `w + left = sw * u + s` with its class (r, s).
     """
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.subroutine import subroutine
 
-    fill, offsets = build_fill(tile), register_jitable(build_offsets(tile))
-    multiply = register_jitable(_build_multiply(tile))
+    fill, offsets = build_fill(tile), subroutine(build_offsets(tile))
+    extent = _build_extent()
+    multiply = subroutine(_build_multiply(tile))
     size = tile.bytes_each
-
-    @register_jitable
-    def extent(args: int, axis: int) -> tuple[int, int, int]:
-        """First and last grid coordinate along an axis, and the largest shift of a tap."""
-        stride, pad = slot(args, _SH + axis), slot(args, _TOP + axis)
-        count = slot(args, _HO + axis)
-        shift = (slot(args, _KH + axis) - 1) * slot(args, _DH + axis) // stride
-        if slot(args, _BACKWARD):
-            return pad // stride, (count - 1 + pad) // stride + 1, shift
-        return 0, count, shift
 
     def kernel(args: int, tid: int, threads: int) -> int:
         images, groups = slot(args, _N), slot(args, _GROUPS)
@@ -76,14 +66,29 @@ def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
     return kernel
 
 
+def _build_extent() -> Any:
+    """`f(args, axis)`: the first and last grid coordinate, and the largest shift of a tap."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    def extent(args: int, axis: int) -> tuple[int, int, int]:
+        stride, pad = slot(args, _SH + axis), slot(args, _TOP + axis)
+        count = slot(args, _HO + axis)
+        shift = (slot(args, _KH + axis) - 1) * slot(args, _DH + axis) // stride
+        if slot(args, _BACKWARD):
+            return pad // stride, (count - 1 + pad) // stride + 1, shift
+        return 0, count, shift
+
+    return subroutine(extent, returns=3)
+
+
 def _build_multiply(tile: Tile) -> Callable[..., None]:
     """`f(args, image, group, q, stop, u0, wide, rows, first, last)`: outputs of grid lines from `q`
     to `stop` and channels `first` to `last` of a group, class by class."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
-    panels = register_jitable(_build_panels(tile))
+    panels = subroutine(_build_panels(tile))
     size = tile.bytes_each
 
     def multiply(
@@ -153,11 +158,10 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
     Panels run along lines; or over the lines and the gaps between them where that takes fewer; or
     over the lines without the gaps, packed, where that takes so many fewer that it pays.
     """
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.subroutine import subroutine
 
-    pack, strip = register_jitable(_build_pack(tile)), register_jitable(_build_strip(tile))
+    pack, strip = subroutine(_build_pack(tile)), subroutine(_build_strip(tile))
     put = store("i64")
     size, most = tile.bytes_each, tile.columns
 
@@ -181,6 +185,9 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
         if packed:
             by_line, count, block = False, fewer, ROWS
         blocks = (channels + block - 1) // block
+        taps = slot(args, _C) // slot(args, _GROUPS) * slot(args, _KH) * slot(args, _KW)
+        # Where the taps of a packed panel lie.
+        own = slot(args, _OFFSETS) + taps * 8
         for unit in range(blocks * count):
             # Packed panels are used by all channels at once, weights by all panels.
             p, i = unit % count, unit // count * block
@@ -193,27 +200,20 @@ def _build_panels(tile: Tile) -> Callable[..., None]:
             put(words, 1, depth)
             put(words, 2, a + i * depth * size)
             put(words, 3, depth * size)
-            if not packed:
-                line, column = (p // each, p % each * most) if by_line else (0, p * most)
-                put(words, 5, source + (line * wide + column) * size)
-                put(words, 6, offsets)
-                strip(
-                    args, image, channel + i, rows, depth, line, column, by_line,
-                    wide, h, lines, w, columns, sh, sw,
-                )  # fmt: skip
-                continue
-            put(words, 5, slot(args, _PACKED))
-            put(words, 6, slot(args, _OFFSETS) + taps_of(args) * 8)
-            joined = columns * lines if adjacent else columns
+            line, column = (p // each, p % each * most) if by_line else (0, p * most)
+            put(words, 5, source + (line * wide + column) * size)
+            put(words, 6, offsets)
+            gap, all_lines, all_columns = wide, lines, columns
+            if packed:
+                put(words, 5, slot(args, _PACKED))
+                put(words, 6, own)
+                if adjacent:
+                    all_lines, all_columns = 1, lines * columns
+                gap = all_columns
             strip(
-                args, image, channel + i, rows, depth, 0, p * most, False,
-                joined, h, 1 if adjacent else lines, w, joined, sh, sw,
+                args, image, channel + i, rows, depth, line, column, by_line,
+                gap, h, all_lines, w, all_columns, sh, sw,
             )  # fmt: skip
-
-    @register_jitable
-    def taps_of(args: int) -> int:
-        count: int = slot(args, _C) // slot(args, _GROUPS) * slot(args, _KH) * slot(args, _KW)
-        return count
 
     return panels
 
@@ -244,11 +244,10 @@ def _build_pack(tile: Tile) -> Callable[..., None]:
 
 def _build_strip(tile: Tile) -> Callable[..., None]:
     """Computes one panel, whose operands are set, and takes it to where it belongs."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.subroutine import subroutine
 
-    finish = register_jitable(_build_finish(tile))
+    finish = subroutine(_build_finish(tile))
     put = store("i64")
     size, most = tile.bytes_each, tile.columns
 
@@ -284,11 +283,10 @@ def _build_strip(tile: Tile) -> Callable[..., None]:
 
 def _build_finish(tile: Tile) -> Callable[..., None]:
     """Takes one computed panel to where it belongs, piece of a line by piece."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
 
-    deliver = register_jitable(_build_deliver(tile))
+    deliver = subroutine(_build_deliver(tile))
     size, most = tile.bytes_each, tile.columns
 
     def finish(
@@ -378,11 +376,9 @@ def build_gather_weights(size: int) -> Callable[[int, int, int], int]:
 
 def _build_taps() -> Any:
     """`f(args, r, s)`: how many taps a class has."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
-    @register_jitable
     def taps(args: int, r: int, s: int) -> int:
         down, across = 0, 0
         for ky in range(slot(args, 4)):
@@ -391,19 +387,17 @@ def _build_taps() -> Any:
             across += kx * slot(args, 10) % slot(args, 8) == s
         return down * across
 
-    return taps
+    return subroutine(taps, returns=1)
 
 
 def _build_class(size: int) -> Any:
     """`f(args, to, group, c, r, s)`: the weights of one class and channel."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import load, slot, store
+    from dnnc.kernels.subroutine import subroutine
 
     word = "i32" if size == 4 else "i64"
     get, put = load(word, 1), store(word, 0)
 
-    @register_jitable
     def gather(args: int, to: int, group: int, c: int, r: int, s: int) -> None:
         kh, kw, sh, sw = slot(args, 4), slot(args, 5), slot(args, 7), slot(args, 8)
         outputs = slot(args, 2) // slot(args, 6)
@@ -420,4 +414,4 @@ def _build_class(size: int) -> Any:
                         put(to, 0, get(w, ky * kw + kx))
                         to += size
 
-    return gather
+    return subroutine(gather)

@@ -40,17 +40,15 @@ def integer_conv_call(op: Convolution, first: Value, second: Value, result: Valu
 
 def _build_range() -> Any:
     """`f(args, kx)`: the columns of y for which tap kx lies in the image."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
-    @register_jitable
     def columns(args: int, kx: int) -> tuple[int, int]:
         shift, step = kx * slot(args, _DW) - slot(args, _LEFT), slot(args, _SW)
         start = max((step - 1 - shift) // step, 0)
         return start, min((slot(args, _W) - 1 - shift) // step + 1, slot(args, _WO))
 
-    return columns
+    return subroutine(columns, returns=2)
 
 
 def _build_forward(dtype: str) -> Callable[[int, int, int], int]:

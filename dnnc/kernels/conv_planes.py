@@ -78,16 +78,14 @@ def build_offsets(tile: Tile) -> Callable[..., None]:
 def build_fill(tile: Tile) -> Any:
     """`f(args, image, group, q, rows, u0, wide, shift, shift_u)`: the planes of one slab, zero
     outside of the image."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.moves import pad_row
+    from dnnc.kernels.subroutine import subroutine
 
     size = tile.bytes_each
     pad, pad_even, spread = pad_row(tile), pad_row(tile, 2), _build_spread(tile)
     used = _build_used()
 
-    @register_jitable
     def fill(
         args: int,
         image: int,
@@ -124,20 +122,18 @@ def build_fill(tile: Tile) -> Any:
                             spread(to, at, count, u0 * pw + b - left, pw, wide)
                         to += wide * size
 
-    return fill
+    return subroutine(fill)
 
 
 def _build_spread(tile: Tile) -> Any:
     """`f(to, at, w, first, step, wide)`: every `step`th element from index `first` on, which may
     lie outside of the row."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import load, store, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
 
     size = tile.bytes_each
     get, put = load(tile.dtype, 1), store(tile.dtype, 0)
 
-    @register_jitable
     def spread(to: int, at: int, w: int, first: int, step: int, wide: int) -> None:
         start = min(max((step - 1 - first) // step, 0), wide)
         stop = min(max((w - first + step - 1) // step, start), wide)
@@ -146,16 +142,14 @@ def _build_spread(tile: Tile) -> Any:
             put(to, j, get(at, first + step * j))
         zero_bytes(to + stop * size, (wide - stop) * size)
 
-    return spread
+    return subroutine(spread)
 
 
 def _build_used() -> Any:
     """`f(args, axis, phase)`: whether a tap reads planes of this residue of the stride."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
-    @register_jitable
     def used(args: int, axis: int, phase: int) -> bool:
         stride = slot(args, _SH + axis)
         for k in range(slot(args, _KH + axis)):
@@ -163,4 +157,4 @@ def _build_used() -> Any:
                 return True
         return bool(slot(args, _BACKWARD) != 0)
 
-    return used
+    return subroutine(used, returns=1)

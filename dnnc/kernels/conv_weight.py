@@ -102,12 +102,11 @@ def _chunks(dw: Value) -> int:
 
 def _build_sums(tile: Tile) -> Callable[[int, int, int], int]:
     """Partial results [chunk, group, tap, output], outputs padded to whole panels."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import share, slot, store, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
 
-    offsets = register_jitable(build_offsets(tile))
-    image_sums = register_jitable(_build_image(tile))
+    offsets = subroutine(build_offsets(tile))
+    image_sums = subroutine(_build_image(tile))
     put, size, most = store("i64"), tile.bytes_each, tile.columns
 
     def kernel(args: int, tid: int, threads: int) -> int:
@@ -146,13 +145,12 @@ def _build_sums(tile: Tile) -> Callable[[int, int, int], int]:
 def _build_image(tile: Tile) -> Callable[..., None]:
     """`f(args, image, group, q, count, rows, wide, target, add)`: what `count` lines from `q` on
     add to a partial result."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import call_kernel, slot, store
     from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
 
     fill = build_fill(tile)
-    transpose = register_jitable(build_transpose(tile.bytes_each))
+    transpose = subroutine(build_transpose(tile.bytes_each))
     put, size, most = store("i64"), tile.bytes_each, tile.columns
 
     def image_sums(
@@ -186,12 +184,11 @@ def _build_image(tile: Tile) -> Callable[..., None]:
 
 def _build_join(tile: Tile) -> Callable[[int, int, int], int]:
     """The sum of the partial results, transposed into dw. Threads share the taps."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import load, share, slot, store
     from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
 
-    transpose = register_jitable(build_transpose(tile.bytes_each))
+    transpose = subroutine(build_transpose(tile.bytes_each))
     get, put, get_part = load(tile.dtype, 0), store(tile.dtype, 0), load(tile.dtype, 1)
     size, most, block = tile.bytes_each, tile.columns, 16
 

@@ -118,13 +118,11 @@ def _build_lines(dtype: str, step: int, kw: int) -> Callable[[int, int, int], in
 
 def _build_finish() -> Any:
     """`f(args, image, channel, line, source, count)`: the epilogue of one line."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.subroutine import subroutine
 
     put = store("i64")
 
-    @register_jitable
     def finish(args: int, image: int, channel: int, line: int, source: int, count: int) -> None:
         region = slot(args, _WORDS)
         put(region, 0, source)
@@ -138,7 +136,7 @@ def _build_finish() -> Any:
         put(region, 8, 1)
         call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
 
-    return finish
+    return subroutine(finish)
 
 
 def _build_weight(dtype: str, step: int) -> Callable[[int, int, int], int]:

@@ -100,11 +100,10 @@ def _row_block(tile: Tile) -> int:
 
 def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
     """The driver: each thread's part of the output is cut along columns, or else along rows."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import call_kernel, share, slot
+    from dnnc.kernels.subroutine import subroutine
 
-    region = register_jitable(_build_region(tile))
+    region = subroutine(_build_region(tile))
     grain, wide = 4, tile.columns
 
     def kernel(args: int, tid: int, threads: int) -> int:
@@ -138,12 +137,11 @@ def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
 
 def _build_region(tile: Tile) -> Callable[..., None]:
     """The loops over one rectangle of the output: rows of one matrix by panels of columns."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
-    pack = register_jitable(_build_pack(tile))
-    multiply = register_jitable(_build_multiply(tile))
+    pack = subroutine(_build_pack(tile))
+    multiply = subroutine(_build_multiply(tile))
     wide, size, block_rows = tile.columns, tile.bytes_each, _row_block(tile)
 
     def region(args: int, matrix: int, row: int, stop: int, p0: int, p1: int) -> None:
@@ -170,13 +168,12 @@ def _build_region(tile: Tile) -> Callable[..., None]:
 
 def _build_pack(tile: Tile) -> Callable[..., None]:
     """`f(args, b, p, place, k0, depth)`: panel `p` of the matrix at `b`, from row `k0` on."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.packing import build_pack, build_transpose
+    from dnnc.kernels.subroutine import subroutine
 
-    copy = register_jitable(build_pack(tile.dtype, tile.columns))
-    transpose = register_jitable(build_transpose(tile.bytes_each))
+    copy = subroutine(build_pack(tile.dtype, tile.columns))
+    transpose = subroutine(build_transpose(tile.bytes_each))
     wide, size = tile.columns, tile.bytes_each
 
     def pack(args: int, b: int, p: int, place: int, k0: int, depth: int) -> None:
@@ -194,11 +191,10 @@ def _build_pack(tile: Tile) -> Callable[..., None]:
 
 def _build_multiply(tile: Tile) -> Callable[..., None]:
     """One block of rows by the panels of a group, of which those before `whole` are not packed."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
 
-    rows_of = register_jitable(_build_rows(tile))
+    rows_of = subroutine(_build_rows(tile), returns=2)
     put = store("i64")
     wide, size = tile.columns, tile.bytes_each
 
@@ -258,12 +254,11 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
 
 def _build_rows(tile: Tile) -> Callable[..., tuple[int, int]]:
     """Where a block of rows of A begins and how far apart they are, copied where that is better."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import copy_bytes, slot
     from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
 
-    transpose = register_jitable(build_transpose(tile.bytes_each))
+    transpose = subroutine(build_transpose(tile.bytes_each))
     size = tile.bytes_each
 
     def rows_of(args: int, matrix: int, i: int, rows: int, k0: int, depth: int) -> tuple[int, int]:

@@ -71,15 +71,13 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
 def _build_add(tile: Tile) -> Any:
     """`f(out, x, a, stride, count, depth)`: the sum over k of x[k] times `count` elements of row
     k of `a`, whose rows are `stride` elements apart."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import load, store, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
 
     size = tile.bytes_each
     get_x, get_a = load(tile.dtype, 2), load(tile.dtype, 1)
     get, put = load(tile.dtype, 0), store(tile.dtype, 0)
 
-    @register_jitable
     def add(out: int, x: int, a: int, stride: int, count: int, depth: int) -> None:
         zero_bytes(out, count * size)
         whole = depth // _ROWS * _ROWS
@@ -103,19 +101,17 @@ def _build_add(tile: Tile) -> Any:
             for j in range(count):
                 put(out, j, get(out, j) + factor * get_a(row, j))
 
-    return add
+    return subroutine(add)
 
 
 def _build_finish(tile: Tile) -> Any:
     """`f(args, matrix, first, count, source, across)`: the epilogue of a piece of a row or
     column."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.subroutine import subroutine
 
     put, size = store("i64"), tile.bytes_each
 
-    @register_jitable
     def finish(args: int, matrix: int, first: int, count: int, source: int, across: bool) -> None:
         region = slot(args, _WORDS)
         put(region, 0, source)
@@ -128,4 +124,4 @@ def _build_finish(tile: Tile) -> Any:
         put(region, 8, 1)
         call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
 
-    return finish
+    return subroutine(finish)

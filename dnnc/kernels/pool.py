@@ -228,11 +228,9 @@ def _build_sum_gradient(dtype: str) -> _Function:
 def _build_bounds() -> Any:
     """`f(sizes, plane, k)`: index of the first element of window k of a plane, which may lie
     outside, and the lines and columns of the window that lie in the image."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
-    @register_jitable
     def bounds(sizes: int, plane: int, k: int) -> tuple[int, int, int, int, int]:
         h, w, wo = slot(sizes, _H), slot(sizes, _W), slot(sizes, _WO)
         y0 = k // wo * slot(sizes, _SH) - slot(sizes, _TOP)
@@ -240,4 +238,4 @@ def _build_bounds() -> Any:
         i1, j1 = min(slot(sizes, _KH), h - y0), min(slot(sizes, _KW), w - x0)
         return (plane * h + y0) * w + x0, max(0, -y0), i1, max(0, -x0), j1
 
-    return bounds
+    return subroutine(bounds, returns=5)

@@ -184,11 +184,10 @@ _WORD = {1: "u8", 4: "i32", 8: "i64"}
 
 def _build_copy(size: int) -> Callable[[int, int, int], int]:
     """The kernel of copies: threads share the rows, or the columns where there is but one row."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.subroutine import subroutine
 
-    block = register_jitable(_build_block(size))
+    block = subroutine(_build_block(size))
 
     def kernel(args: int, tid: int, threads: int) -> int:
         outer, rows, columns = slot(args, 4), slot(args, 5), slot(args, 6)
@@ -218,16 +217,15 @@ def _build_copy(size: int) -> Callable[[int, int, int], int]:
 
 def _build_block(size: int) -> Callable[..., None]:
     """Rows `row` to `stop` and columns `first` to `last` of a plane."""
-    from numba.extending import register_jitable
-
     from dnnc.kernels.intrinsics import copy_bytes, load, slot, store
     from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
 
     word = _WORD[size]
     get, put = load(word, 1), store(word, 0)
     blocks = size > 1
     # Single bytes take the plain loop below: the call is compiled, and never made.
-    transpose = register_jitable(build_transpose(size if blocks else 4))
+    transpose = subroutine(build_transpose(size if blocks else 4))
 
     def block(
         args: int, target: int, source: int, row: int, stop: int, first: int, last: int

@@ -1,0 +1,74 @@
+"""Functions that kernels call, compiled as a part of the kernel.
+
+Numba would compile a function that another one calls for itself, to machine code that nobody runs.
+Here it becomes LLVM code alone, which is linked into the kernel and optimized with it, once.
+
+Imports numba: import it only inside `Kernel.build`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+__all__ = ["subroutine"]
+
+# Numba has annotations, but none that hold.
+compiler: Any = import_module("numba.core.compiler")
+types: Any = import_module("numba.core.types")
+intrinsic: Any = import_module("numba.extending").intrinsic
+CodeLibrary: Any = import_module("numba.core.codegen").JITCodeLibrary
+_PARAMETER = inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def subroutine(function: Callable[..., Any], returns: int = 0) -> Any:
+    """What a kernel calls in the place of `function`, whose parameters are int64.
+
+    `returns` is the number of its results: with 0 it returns nothing, with 1 an int64, else a
+    tuple of that many.
+    """
+    names = list(inspect.signature(function).parameters)
+    result = types.UniTuple(types.int64, returns) if returns > 1 else types.int64
+    kind = (result if returns else types.none)(*(types.int64 for _ in names))
+    compiled: list[Any] = []
+
+    def typer(typing_context: Any, *arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            if not compiled:
+                compiled.append(_compile(context, function, kind))
+            context.active_code_library.add_linking_library(compiled[0].library)
+            return context.call_internal(builder, compiled[0].fndesc, kind, values)
+
+        return kind, generate
+
+    parameters = [inspect.Parameter(name, _PARAMETER) for name in ("typing_context", *names)]
+    typer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return intrinsic(typer)
+
+
+def _compile(context: Any, function: Callable[..., Any], kind: Any) -> Any:
+    flags = compiler.Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.fastmath = import_module("numba.core.cpu").FastMathOptions({"contract"})
+    library = _Unoptimized(context.codegen(), function.__name__)
+    return compiler.compile_internal(
+        context.typing_context, context, library, function, kind.args, kind.return_type, flags, {}
+    )
+
+
+class _Unoptimized(CodeLibrary):  # type: ignore[misc]
+    """LLVM code to be linked into a kernel."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        pass
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
