@@ -149,7 +149,9 @@ def _build_region(tile: Tile) -> Callable[..., None]:
         blocks = max((k + DEPTH - 1) // DEPTH, 1)
         block = (k + blocks - 1) // blocks
         # A panel that few tiles use is read where it lies: packing would cost more than it gives.
-        direct = not slot(args, _FLIP_B) and (stop - row <= block_rows // 2 or n == wide)
+        # Rows of a power of two share sets of the cache, and are packed earlier.
+        few = block_rows if n * size % 4096 == 0 else 256
+        direct = not slot(args, _FLIP_B) and (stop - row <= few or n == wide)
         b = slot(args, _B) + matrix * k * n * size
         for g in range(p0, p1, GROUP):
             last = min(g + GROUP, p1)
