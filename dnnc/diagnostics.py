@@ -160,13 +160,17 @@ class DnnError(Exception):
 
 @dataclass
 class Collector:
-    """Gathers diagnostics so that one run reports every independent error."""
+    """Gathers diagnostics so that one run reports every independent error, each once.
+
+    What is said of the same place in the same words is the same error, found on another way.
+    """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def add(self, error: DnnError) -> None:
         for diagnostic in error.diagnostics:
-            if diagnostic not in self.diagnostics:
+            found = (diagnostic.code, diagnostic.message, diagnostic.span)
+            if found not in ((d.code, d.message, d.span) for d in self.diagnostics):
                 self.diagnostics.append(diagnostic)
 
     def raise_if_any(self) -> None:

@@ -45,12 +45,6 @@ class Elaborator(Statements):
             if positional and isinstance(positional[0], Tensor) and positional[0].rank:
                 self.session.fail("E311", f"`{callee.name}` is an optimizer, not a layer", span)
             return Partial(callee, tuple(positional), named, span)
-        inputs = [
-            (port, n) for port in definition.body if isinstance(port, tree.Port)
-            and port.direction == "in" for n in port.names
-        ]  # fmt: skip
-        if not inputs:
-            self.session.fail("E311", f"`{callee.name}` has no input", span)
         if not positional or not isinstance(positional[0], Tensor):
             if positional and self.graphic(positional[0]) is False and not is_number(positional[0]):
                 self.session.fail(
@@ -58,19 +52,30 @@ class Elaborator(Statements):
                 )
             # A block with settings but no input yet: `activation = prelu`, `layer = dense(64)`.
             return Partial(callee, tuple(positional), named, span)
-        first = inputs[0][1]
-        tensors = {first: positional[0]}
-        for port, port_name in inputs[1:]:
-            if port_name in named:
-                tensors[port_name] = named.pop(port_name)
-            else:
-                self.session.fail(
-                    "E104", f"`{callee.name}` needs the input `{port_name}`", span,
-                    help=f"give it by name: `{callee.name}({port_name} = …)`",
-                    notes=(Note(f"`{port_name}` is declared here", port.span),),
-                )  # fmt: skip
+        tensors = self.inputs(callee, positional[0], named, span)
         bound = self.match(callee, definition.settings, positional[1:], named, span)
         return self.apply_block(callee, tensors, bound, span, branches, name, env)
+
+    def inputs(
+        self, callee: BlockValue, first: Tensor, named: dict[str, Any], span: Span
+    ) -> dict[str, Any]:
+        """What a block is applied to, by the names of its inputs; taken out of `named`."""
+        ports = [
+            (port, name) for port in callee.definition.body if isinstance(port, tree.Port)
+            and port.direction == "in" for name in port.names
+        ]  # fmt: skip
+        if not ports:
+            self.session.fail("E311", f"`{callee.name}` has no input", span)
+        tensors: dict[str, Any] = {ports[0][1]: first}
+        for port, name in ports[1:]:
+            if name not in named:
+                self.session.fail(
+                    "E104", f"`{callee.name}` needs the input `{name}`", span,
+                    help=f"give it by name: `{callee.name}({name} = …)`",
+                    notes=(Note(f"`{name}` is declared here", port.span),),
+                )  # fmt: skip
+            tensors[name] = named.pop(name)
+        return tensors
 
     def call_chain(
         self, callee: ChainValue, positional: list[Any], named: dict[str, Any], span: Span
@@ -122,13 +127,17 @@ class Elaborator(Statements):
             instance.path, callee.name, own, first.type, session.user_span(span)
         )
         if name is not None:
-            existing = env.local(name)
-            if existing is not None and isinstance(existing.value, Instance):
-                existing.value = instance
-            else:
-                self.assign(name, instance, span, env)
-            self.member(name, instance, env)
+            self.name_layer(name, instance, span, env)
         return first if len(results) == 1 else list(results.values())
+
+    def name_layer(self, name: str, instance: Instance, span: Span, env: Env) -> None:
+        """`as name`: the last layer of a name is the one that is meant by it."""
+        existing = env.local(name)
+        if existing is not None and isinstance(existing.value, Instance):
+            existing.value = instance
+        else:
+            self.assign(name, instance, span, env)
+        self.member(name, instance, env)
 
     def keep_states(self, instance: Instance, env: Env) -> None:
         """What the states of a layer have been bound to is their next value."""

@@ -18,7 +18,7 @@ from dnnc.std import library_sources
 from dnnc.syntax import tree
 from dnnc.syntax.parse import parse, read_source
 
-__all__ = ["Module", "library_environment", "load_module"]
+__all__ = ["Module", "library_environment", "load_module", "survey_module"]
 
 #: Files importing files; deeper is taken for a circle that changes its paths.
 IMPORT_DEPTH = 32
@@ -71,7 +71,14 @@ def _define(item: tree.Item, env: Env) -> None:
         env.define(item.name, BlockValue(item, env), item.name_span)
 
 
-def load_module(
+def load_module(source: Source, constants: Mapping[str, Any] | None = None) -> Module:
+    """Parse a file and define its names; raises DnnError with every error found."""
+    module = survey_module(source, constants)
+    module.errors.raise_if_any()
+    return module
+
+
+def survey_module(
     source: Source,
     constants: Mapping[str, Any] | None = None,
     _importing: _Importing | None = None,
@@ -165,7 +172,7 @@ def _import(item: tree.Import, module: Module, importing: _Importing) -> None:
     if imported is None:
         inner = _Importing((*importing.stack, here), importing.modules)
         source = _imported_source(path, item)
-        imported = importing.modules[key] = load_module(source, _importing=inner)
+        imported = importing.modules[key] = survey_module(source, _importing=inner)
         imported.errors.raise_if_any()
     module.sources.extend(s for s in imported.sources if s not in module.sources)
     name = item.name or path.stem

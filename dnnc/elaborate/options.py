@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from dnnc.diagnostics import Collector, DnnError, closest
 from dnnc.elaborate.elaborator import Elaborator
@@ -37,6 +38,11 @@ class TrainOptions:
     monitor: tree.Expr | None = None
     dtype: DType = DType.F32
     rules: dict[str, tree.Rule] = field(default_factory=dict)
+
+    def written(self) -> dict[str, Any]:
+        """Options by name as the file has them, for the record of a run."""
+        texts = {name: rule.value.span.text for name, rule in self.rules.items()}
+        return {"epochs": self.epochs, "batch": self.batch, "seed": self.seed, **texts}
 
 
 def read_options(job: tree.Job, env: Env, errors: Collector) -> TrainOptions | None:

@@ -13,7 +13,7 @@ from dnnc.diagnostics import Note
 from dnnc.elaborate.layout import axis_of
 from dnnc.elaborate.session import PoisonError
 from dnnc.elaborate.shapes import evaluate_shape
-from dnnc.elaborate.values import Env, Tensor, count_of, describe
+from dnnc.elaborate.values import Axis, Env, Tensor, count_of, describe
 from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes
 from dnnc.ir.rewrite import replace
 from dnnc.ir.types import TensorType
@@ -27,7 +27,6 @@ __all__ = ["run_scan"]
 
 def run_scan(el: Statements, node: tree.Scan, env: Env) -> None:
     sequences, position = _sequences(el, node, env)
-    length = sequences[0].shape[0]
     axis = sequences[0].axes[0]
     inner = Env(env, is_round=True)
     slices: list[Value] = []
@@ -60,12 +59,17 @@ def run_scan(el: Statements, node: tree.Scan, env: Env) -> None:
     for carry, final, start in zip(carries, finals, starts, strict=True):
         el.assign(carry.name, el.tensor(final, start.axes), carry.span, env)
     for (name, emission), whole in zip(emitted, stacked, strict=True):
-        place = min(position, emission.rank)
-        order = [*range(1, place + 1), 0, *range(place + 1, emission.rank + 1)]
-        value = el.emit(ops.transpose, whole, permutation=tuple(order))
-        axes = (*emission.axes[:place], axis, *emission.axes[place:])
-        assert whole.type.shape[0] == length
-        el.assign(name, el.tensor(value, axes), node.span, env)
+        el.assign(name, _placed(el, emission, whole, position, axis), node.span, env)
+
+
+def _placed(
+    el: Statements, emission: Tensor, whole: Value, position: int, axis: Axis | None
+) -> Tensor:
+    """What the steps emitted, with the scanned axis at the place that it had in the sequence."""
+    place = min(position, emission.rank)
+    order = [*range(1, place + 1), 0, *range(place + 1, emission.rank + 1)]
+    value = el.emit(ops.transpose, whole, permutation=tuple(order))
+    return el.tensor(value, (*emission.axes[:place], axis, *emission.axes[place:]))
 
 
 def _sequences(el: Statements, node: tree.Scan, env: Env) -> tuple[list[Tensor], int]:

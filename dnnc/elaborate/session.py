@@ -247,7 +247,9 @@ class Session:
         try:
             yield
         except PoisonError:
-            assert self.errors.diagnostics, "a value is missing without an error"
+            if not self.errors.diagnostics:
+                # A definition is at fault, which is told where it stands.
+                raise DnnError([]) from None
         except DnnError as error:
             self.keep(error)
         keep(errors, DnnError(self.errors.diagnostics))

@@ -49,6 +49,12 @@ class Tensors:
         if rank > RANK_LIMIT:
             self.session.fail("E205", f"a tensor has at most {RANK_LIMIT} axes, got {rank}")
 
+    def call_by(self, x: Tensor, name: str) -> None:
+        """Let dumps and reports call a computed value by its name in the user's text."""
+        if x.value.node is not None:
+            # A hint has no meaning: the value stays the same for all that computes with it.
+            object.__setattr__(x.value, "hint", name)
+
     def lift(self, value: Any, dtype: DType) -> Tensor:
         """A number or size as a scalar tensor."""
         value = plain(value)

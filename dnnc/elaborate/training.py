@@ -40,35 +40,23 @@ def plan_training(
     make = {"dtype": options.dtype, "fields": fields, "sizes": sizes, "span": span}
     walk = walk_model(block, settings, training=True, **make)  # type: ignore[arg-type]
     predicting = walk_model(block, settings, training=False, **make)  # type: ignore[arg-type]
-    network = build_network(predicting)
     job, evaluating = JobScope(walk, fields), JobScope(predicting, fields)
-    session, errors = walk.session, Collector(_unknown_names(options, job))
+    errors = Collector(_unknown_names(options, job))
     errors.raise_if_any()
-    with session.collecting(errors), job.scheduled():
-        optimizer = job.optimizer(options.optimizer)
-    with session.collecting(errors), job.scheduled():
-        loss = job.loss(options.loss)
     with predicting.session.collecting(errors):
         evaluation = build_evaluation(evaluating, options.loss, options.metrics)
         stop, monitor, larger = stopping(evaluating, options, evaluation.names)
-    errors.raise_if_any()
-    with session.collecting(errors), job.scheduled():
-        updates = job.updates(loss, optimizer, options.clip)
-    errors.raise_if_any()
-    used = dict(job.data)
-    step = graph_of("step", session, {"loss": loss.value}, used, updates)
-    optimizer_states = {
-        n: d for n, d in session.declared.items() if n not in predicting.session.declared
-    }
-    field_names = dict.fromkeys([*used, *evaluating.data])
+    step = _step(job, options, errors)
+    declared, own = walk.session.declared, predicting.session.declared
+    states = {name: state for name, state in declared.items() if name not in own}
     return TrainingPlan(
         name=name,
-        network=network,
+        network=build_network(predicting),
         data=data,
-        fields=tuple(field_names),
+        fields=tuple(dict.fromkeys([*job.data, *evaluating.data])),
         step=step,
-        optimizer_states={n: d.variable for n, d in optimizer_states.items()},
-        initial_optimizer=_initial(optimizer_states, session.declared),
+        optimizer_states={n: d.variable for n, d in states.items()},
+        initial_optimizer=_initial(states, declared),
         evaluation=evaluation,
         epochs=options.epochs,
         batch=options.batch,
@@ -78,14 +66,23 @@ def plan_training(
         monitor=monitor,
         monitor_larger=larger,
         learning_rate=job.rate,
-        settings={
-            "epochs": options.epochs,
-            "batch": options.batch,
-            "seed": options.seed,
-            **{n: r.value.span.text for n, r in options.rules.items()},
-        },
+        settings=options.written(),
         span=span,
     )
+
+
+def _step(job: JobScope, options: TrainOptions, errors: Collector) -> Graph:
+    """One training step; raises DnnError with `errors` and its own."""
+    session = job.session
+    with session.collecting(errors), job.scheduled():
+        optimizer = job.optimizer(options.optimizer)
+    with session.collecting(errors), job.scheduled():
+        loss = job.loss(options.loss)
+    errors.raise_if_any()
+    with session.collecting(errors), job.scheduled():
+        updates = job.updates(loss, optimizer, options.clip)
+    errors.raise_if_any()
+    return graph_of("step", session, {"loss": loss.value}, job.data, updates)
 
 
 def _unknown_names(options: TrainOptions, job: JobScope) -> list[Diagnostic]:

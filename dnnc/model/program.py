@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, Source, closest
-from dnnc.elaborate.module import Module, load_module
+from dnnc.elaborate.module import Module, survey_module
 from dnnc.elaborate.network import FieldShape, walk_model
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.types import DType
@@ -41,7 +41,7 @@ def parse(text: str, name: str = "<text>", arrays: Mapping[str, object] | None =
 
 
 def _checked(source: Source, arrays: Mapping[str, object] | None) -> Program:
-    program = Program(load_module(source), dict(arrays or {}))
+    program = Program(survey_module(source), dict(arrays or {}))
     program.check()
     return program
 
@@ -91,7 +91,7 @@ class Program:
 
     def check(self) -> None:
         """Check every model, data block and job; raises DnnError with every error found."""
-        errors = Collector()
+        errors = Collector(list(self.module.errors.diagnostics))
         for job in self.jobs:
             try:
                 job.plan()
@@ -106,6 +106,7 @@ class Program:
                 self.fields(name)
             except DnnError as error:
                 errors.add(error)
+        errors.diagnostics.sort(key=_place)
         errors.raise_if_any()
 
     def faults_of(self, name: str) -> list[Diagnostic]:
@@ -210,3 +211,9 @@ def _unknown(code: str, what: str, name: str, known: Mapping[str, Any]) -> DnnEr
     listed = f"the file has {', '.join(f'`{n}`' for n in known) or 'none'}"
     help = f"did you mean `{near}`?" if near else listed
     return DnnError(Diagnostic(code, f"there is no {what} `{name}`", help=help))
+
+
+def _place(diagnostic: Diagnostic) -> tuple[str, int]:
+    """Errors are told in the order of the text."""
+    span = diagnostic.span
+    return (span.source.name, span.start) if span is not None else ("", 0)

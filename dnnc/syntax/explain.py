@@ -250,6 +250,18 @@ def _no_stage(fault: Fault) -> Diagnostic | None:
     )
 
 
+def _operator_after_chain(fault: Fault) -> Diagnostic | None:
+    """`x -> f @ y`: a chain binds less than any operator."""
+    if fault.token.kind not in OPERATORS or "ARROW" not in fault.expected:
+        return None
+    return Diagnostic(
+        "E002",
+        f"`{fault.token.text}` cannot follow a chain",
+        fault.span(fault.token),
+        help=f"put the chain in parentheses: `(x -> f) {fault.token.text} y`",
+    )
+
+
 def _misspelt_inner_word(fault: Fault) -> Diagnostic | None:
     token = fault.token
     if token.kind != "NAME" or token.text in RESERVED:
@@ -335,6 +347,7 @@ _QUESTIONS: tuple[Callable[[Fault], Diagnostic | None], ...] = (
     _reserved_name,
     _missing_else,
     _no_stage,
+    _operator_after_chain,
     _misspelt_inner_word,
     _forgotten_closer,
 )
