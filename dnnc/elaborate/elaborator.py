@@ -201,7 +201,7 @@ class Elaborator(Statements):
             except ExhaustedError:
                 raise
             except DnnError as error:
-                self.session.keep(error)
+                self.session.errors.add(error)
             except PoisonError:
                 pass  # reported where the output was to be bound
         if len(results) < len(outputs):

@@ -237,10 +237,6 @@ class Session:
     ) -> NoReturn:
         raise self.error(code, message, span, label, help, notes)
 
-    def keep(self, error: DnnError) -> None:
-        """Collect an error; the same one from another round or call is told once."""
-        keep(self.errors, error)
-
     @contextmanager
     def collecting(self, errors: Collector) -> Iterator[None]:
         """Whatever goes wrong inside ends it, and is added to `errors`."""
@@ -251,8 +247,8 @@ class Session:
                 # A definition is at fault, which is told where it stands.
                 raise DnnError([]) from None
         except DnnError as error:
-            self.keep(error)
-        keep(errors, DnnError(self.errors.diagnostics))
+            self.errors.add(error)
+        errors.add(DnnError(self.errors.diagnostics))
 
     def made_at(self, *tensors: Tensor) -> tuple[Note, ...]:
         """Notes that tell where tensors were made, for those in the user's text."""
@@ -261,13 +257,6 @@ class Session:
             for t in tensors
             if t.span is not None and not is_library(t.span) and t.span is not self.here
         )
-
-
-def keep(errors: Collector, error: DnnError) -> None:
-    """Add diagnostics that say something else than those before them."""
-    known = {(d.code, d.message, d.span) for d in errors.diagnostics}
-    kept = [d for d in error.diagnostics if (d.code, d.message, d.span) not in known]
-    errors.diagnostics.extend(kept)
 
 
 def is_library(span: Span) -> bool:

@@ -69,7 +69,7 @@ class Statements(Declarations):
             except RecursionError:
                 self.too_deep(statement)
             except DnnError as error:
-                self.session.keep(error)
+                self.session.errors.add(error)
                 self.poison(statement, env)
                 if self.ends_body(statement):
                     raise PoisonError from None
