@@ -196,7 +196,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
     from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
     from dnnc.kernels.subroutine import subroutine
 
-    rows_of = subroutine(_build_rows(tile), returns=2)
+    rows_of = subroutine(_build_rows(tile), returns=3)
     put = store("i64")
     wide, size = tile.columns, tile.bytes_each
 
@@ -213,12 +213,12 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
     ) -> None:
         m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
         words = slot(args, _WORDS)
-        a, a_row = rows_of(args, matrix, i, rows, k0, depth)
+        a, a_row, a_step = rows_of(args, matrix, i, rows, k0, depth)
         put(words, 0, rows)
         put(words, 1, depth)
         put(words, 2, a)
         put(words, 3, a_row)
-        put(words, 4, size)
+        put(words, 4, a_step)
         put(words, 10, k0)
         put(words, 11, 0)
         for p in range(g, last):
@@ -254,8 +254,9 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
     return multiply
 
 
-def _build_rows(tile: Tile) -> Callable[..., tuple[int, int]]:
-    """Where a block of rows of A begins and how far apart they are, copied where that is better."""
+def _build_rows(tile: Tile) -> Callable[..., tuple[int, int, int]]:
+    """Where a block of rows of A begins, how far apart rows are, and elements of a row; the block is
+    copied where that is better."""
     from dnnc.kernels.intrinsics import copy_bytes, slot
     from dnnc.kernels.packing import build_transpose
     from dnnc.kernels.subroutine import subroutine
@@ -263,19 +264,24 @@ def _build_rows(tile: Tile) -> Callable[..., tuple[int, int]]:
     transpose = subroutine(build_transpose(tile.bytes_each))
     size = tile.bytes_each
 
-    def rows_of(args: int, matrix: int, i: int, rows: int, k0: int, depth: int) -> tuple[int, int]:
+    def rows_of(
+        args: int, matrix: int, i: int, rows: int, k0: int, depth: int
+    ) -> tuple[int, int, int]:
         m, k, packed = slot(args, _M), slot(args, _K), slot(args, _ROWS)
         a = slot(args, _A) + matrix * m * k * size
         if slot(args, _FLIP_A):
-            transpose(packed, ROW, a + (k0 * m + i) * size, m * size, depth, rows)
-            return packed, ROW
+            a += (k0 * m + i) * size
+            if depth <= 256 and m * size % 1024 != 0:
+                return a, size, m * size
+            transpose(packed, ROW, a, m * size, depth, rows)
+            return packed, ROW, size
         a += (i * k + k0) * size
         if rows > 8 and k * size % 4096 == 0:
             # The rows of a tile would share the sets of the cache.
             for r in range(rows):
                 copy_bytes(packed + r * ROW, a + r * k * size, depth * size)
-            return packed, ROW
-        return a, k * size
+            return packed, ROW, size
+        return a, k * size, size
 
     return rows_of
 
