@@ -61,6 +61,7 @@ class Space:
     def __init__(self, op: Fused, views: Mapping[Value, View] | None = None) -> None:
         self.op = op
         self.views = dict(views or {})
+        self._strides: dict[Value, tuple[Dim | None, ...]] = {}
         self.nodes: list[Node] = op.body.nodes
         self.maps: dict[Value, AxisMap] = {}
         self._map_values()
@@ -73,8 +74,14 @@ class Space:
 
     def strides(self, value: Value) -> tuple[Dim | None, ...]:
         """Distance in elements along each collapsed axis; None where the value lacks it."""
-        if value in self.views:
-            return self._view_strides(value)
+        known = self._strides.get(value)
+        if known is None:
+            dense = value not in self.views
+            known = self._dense_strides(value) if dense else self._view_strides(value)
+            self._strides[value] = known
+        return known
+
+    def _dense_strides(self, value: Value) -> tuple[Dim | None, ...]:
         result: list[Dim | None] = []
         step = dim(1)
         for axis, has in zip(reversed(self.axes), reversed(self.spread(value)), strict=True):

@@ -115,9 +115,11 @@ class _Scheduler:
         #: How many nodes still have to read a root.
         self.left: dict[Value, int] = defaultdict(int)
         self.roots = {node: {_root(value) for value in node.operands} for node in nodes}
-        for roots in self.roots.values():
-            for root in roots:
+        self.readers: dict[Value, list[Node]] = defaultdict(list)
+        for node in nodes:
+            for root in self.roots[node]:
                 self.left[root] += 1
+                self.readers[root].append(node)
         self.kept = {_root(output.value) for output in graph.outputs}
         self.in_place: dict[Node, Value] = {}
 
@@ -182,7 +184,7 @@ class _Scheduler:
             if output.updates is None or maker is None:
                 continue
             old = self.graph.input(output.updates).value
-            readers = [n for n in self.nodes if old in self.roots[n] and n is not maker]
+            readers = [node for node in self.readers[old] if node is not maker]
             if not any(self.depends(reader, maker, before) for reader in readers):
                 before[maker].update(readers)
                 self.in_place[maker] = old
