@@ -13,6 +13,8 @@ from dnnc.syntax import tree
 
 __all__ = ["explain_operands"]
 
+#: An operand is called by its text where that is not longer than this.
+NAME_LIMIT = 30
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -66,7 +68,8 @@ def _origin(node: tree.Expr, x: Tensor, axis: int, whole: tree.Binary) -> Note |
     ):
         return None
     place = "last" if axis == x.rank - 1 else _ORDINALS[axis] if axis < 6 else f"{axis + 1}th"
-    name = f"`{node.span.text}`" if isinstance(node, tree.Name) else "an operand"
+    text = node.span.text
+    name = f"`{text}`" if len(text) <= NAME_LIMIT and "\n" not in text else "an operand"
     return Note(f"{name} got its {place} axis here", span)
 
 

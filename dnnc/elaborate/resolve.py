@@ -15,7 +15,7 @@ from dnnc.diagnostics import Diagnostic, Span, closest
 from dnnc.elaborate.values import Env
 from dnnc.syntax import tree
 
-__all__ = ["AMBIENT", "PLACEHOLDER", "check_names", "unknown_names", "walk_tree"]
+__all__ = ["AMBIENT", "PLACEHOLDER", "check_names", "names_bound", "unknown_names", "walk_tree"]
 
 #: A name in braces in the message of a `require`.
 PLACEHOLDER = re.compile(r"\{\s*([A-Za-z_]\w*)\s*\}")
@@ -28,7 +28,7 @@ def check_names(file: tree.File, env: Env) -> Iterator[Diagnostic]:
     known = set(env.visible()) | AMBIENT
     for item in file.items:
         if isinstance(item, tree.Function | tree.Block):
-            local = known | {s.name for s in item.settings} | set(_bound(item.body))
+            local = known | names_bound(item)
             yield from unknown_names((item.settings, item.body), local)
             for node in walk_tree(item.body):
                 if isinstance(node, tree.Require) and node.message is not None:
@@ -55,6 +55,11 @@ def _placeholders(message: tree.String) -> Iterator[tuple[str, Span]]:
     for match in PLACEHOLDER.finditer(message.span.text):
         start = message.span.start
         yield match[1], Span(message.span.source, start + match.start(1), start + match.end(1))
+
+
+def names_bound(item: tree.Function | tree.Block) -> set[str]:
+    """Settings of a definition, and names that its body binds anywhere."""
+    return {setting.name for setting in item.settings} | set(_bound(item.body))
 
 
 def _bound(body: Any) -> Iterator[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dnnc.diagnostics import Collector, Diagnostic, Span
+from dnnc.diagnostics import Collector, Diagnostic, DnnError, Span
 from dnnc.elaborate.metrics import build_evaluation
 from dnnc.elaborate.network import FieldShape, Walk, build_network, graph_of, walk_model
 from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.plan import TrainingPlan
-from dnnc.elaborate.resolve import AMBIENT, unknown_names, walk_tree
+from dnnc.elaborate.resolve import AMBIENT, names_bound, unknown_names, walk_tree
 from dnnc.elaborate.scope import JobScope
 from dnnc.elaborate.session import Declared
 from dnnc.elaborate.stopping import stopping
@@ -38,11 +38,14 @@ def plan_training(
 ) -> TrainingPlan:
     """Everything that training needs; raises DnnError with every independent error."""
     make = {"dtype": options.dtype, "fields": fields, "sizes": sizes, "span": span}
-    walk = walk_model(block, settings, training=True, **make)  # type: ignore[arg-type]
-    predicting = walk_model(block, settings, training=False, **make)  # type: ignore[arg-type]
-    job, evaluating = JobScope(walk, fields), JobScope(predicting, fields)
-    errors = Collector(_unknown_names(options, job))
+    errors = Collector(_unknown_names(block, fields, options))
+    try:
+        walk = walk_model(block, settings, training=True, **make)  # type: ignore[arg-type]
+        predicting = walk_model(block, settings, training=False, **make)  # type: ignore[arg-type]
+    except DnnError as error:
+        errors.add(error)
     errors.raise_if_any()
+    job, evaluating = JobScope(walk, fields), JobScope(predicting, fields)
     with predicting.session.collecting(errors):
         evaluation = build_evaluation(evaluating, options.loss, options.metrics)
         stop, monitor, larger = stopping(evaluating, options, evaluation.names)
@@ -85,8 +88,12 @@ def _step(job: JobScope, options: TrainOptions, errors: Collector) -> Graph:
     return graph_of("step", session, {"loss": loss.value}, job.data, updates)
 
 
-def _unknown_names(options: TrainOptions, job: JobScope) -> list[Diagnostic]:
-    known = {*job.env.visible(), *AMBIENT}
+def _unknown_names(
+    block: BlockValue, fields: Mapping[str, FieldShape], options: TrainOptions
+) -> list[Diagnostic]:
+    """Errors for names in the options that neither the file nor model nor data can have."""
+    known = {*block.env.visible(), *AMBIENT, *names_bound(block.definition), *fields}
+    known |= {"weights", "parameters"}
     written = (options.loss, options.optimizer, options.clip, *options.metrics)
     return [error for node in written for error in unknown_names(node, known)]
 

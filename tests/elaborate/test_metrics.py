@@ -193,3 +193,25 @@ def test_a_metric_is_one_number(text: str) -> None:
     with pytest.raises(DnnError) as caught:
         Measured(CLASSIFIER, {"x": LOGITS, "t": LABELS}, "mean(y)", text)
     assert {d.code for d in caught.value.diagnostics} == {"E409"}
+
+
+COLUMN = "model M { in x: [batch]\n out y\n y = insert_axis(x, 1) }"
+
+
+@pytest.mark.parametrize(
+    "text", ["mse(y, t)", "mae(y, t)", "huber(y, t)", "r2(y, t)", "binary_cross_entropy(y, t)"]
+)
+def test_a_column_is_no_row(text: str) -> None:
+    # [batch, 1] less [batch] would broadcast to the differences of all pairs.
+    with pytest.raises(DnnError) as caught:
+        Measured(COLUMN, {"x": PREDICTED, "t": ACTUAL}, text)
+    assert {d.code for d in caught.value.diagnostics} == {"E306"}
+
+
+@pytest.mark.parametrize(
+    "text", ["cross_entropy(t, y)", "accuracy(t, y)", "accuracy(y, y)", "top_k_accuracy(t, y)"]
+)
+def test_labels_come_second(text: str) -> None:
+    with pytest.raises(DnnError) as caught:
+        Measured(CLASSIFIER, {"x": LOGITS, "t": LABELS}, text)
+    assert {d.code for d in caught.value.diagnostics} == {"E306"}
