@@ -87,7 +87,7 @@ def flops_of(body: Body) -> Dim:
 
 
 class Builder:
-    """One kernel under construction. `only` restricts which outputs it stores."""
+    """One kernel under construction: its lines, its arguments, and the buffers that they name."""
 
     def __init__(self, body: Body) -> None:
         self.body, self.space, self.phases = body, body.space, body.phases

@@ -250,9 +250,21 @@ class Planner:
         writer = writers[0]
         pairs = {(self.root(a), self.root(b)) for a, b in writer.call.in_place}
         return all(
-            reader.position < writer.position or (reader is writer and (root, old) in pairs)
+            reader.position < writer.position
+            or (reader is writer and (root, old) in pairs and self.reads_once(reader, old))
             for reader in self.reads.get(old, [])
         )
+
+    def reads_once(self, item: CallItem, root: Value) -> bool:
+        """Whether one argument alone reads a memory: a second one may read other elements of it."""
+        readers = [
+            argument
+            for argument in item.call.arguments
+            if isinstance(argument, Buffer)
+            and not argument.written
+            and self.root(argument.value) is root
+        ]
+        return len(readers) == 1
 
     # Second walk: everything else.
 
@@ -288,7 +300,8 @@ class Planner:
                 continue
             if self.holders.get(id(place.storage), old) is not old:
                 continue
-            if max(reader.position for reader in self.reads[old]) == item.position:
+            last = max(reader.position for reader in self.reads[old])
+            if last == item.position and self.reads_once(item, old):
                 return place
         return None
 

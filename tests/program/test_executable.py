@@ -81,6 +81,21 @@ def test_an_old_value_that_is_read_later_survives() -> None:
     check(graph, {"w": random(4, 4), "x": random(4, 4, seed=1)})
 
 
+def test_what_a_kernel_reads_in_two_ways_is_not_overwritten() -> None:
+    w, x = value("n", 6), value("n", 6)
+    y = ops.exp(ops.multiply(x, 0.1))
+    first = ops.add(ops.slice(y, 1, 0, 1), ops.slice(y, 0, 0, 1))
+    z = ops.subtract(y, ops.multiply(first, 0.5))
+    new = ops.subtract(w, ops.slice(w, 0, 0, 1))
+    graph = Graph(
+        "views",
+        (Input("w", w, "state"), Input("x", x, "data")),
+        (Output("z", ops.reduce_sum(z, 1)), Output("new", new, "w")),
+    )
+    check(graph, {"w": random(7, 6), "x": random(7, 6, seed=1)}, rounds=3)
+    check(optimize(graph), {"w": random(7, 6), "x": random(7, 6, seed=1)}, rounds=3)
+
+
 def test_two_inputs_swap() -> None:
     a, b = value(6), value(6)
     graph = Graph(
