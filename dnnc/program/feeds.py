@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnnc.ir.graph import Graph, Input
+from dnnc.ir.binding import bind_symbols
+from dnnc.ir.graph import Graph
 from dnnc.ir.types import TensorType
 
 __all__ = ["Feed", "Feeds"]
@@ -26,11 +27,9 @@ class Feeds:
     """The inputs of a graph. What was checked for the call before is not checked again."""
 
     def __init__(self, graph: Graph) -> None:
-        self.inputs = graph.inputs
-        self.bounds = graph.bounds
+        self.graph, self.inputs = graph, graph.inputs
         self.updated = {o.updates for o in graph.outputs if o.updates is not None}
         self.symbols = sorted(graph.symbols)
-        self._check_symbols()
         count = len(graph.inputs)
         self._named = list(enumerate(item.name for item in graph.inputs))
         self._dtypes = [item.value.type.dtype.numpy for item in graph.inputs]
@@ -43,12 +42,6 @@ class Feeds:
         self._shapes: list[tuple[int, ...] | None] = [None] * count
         self._addresses = np.zeros(count, np.int64)
         self._feed: Feed | None = None
-
-    def _check_symbols(self) -> None:
-        plain = {s.name for item in self.inputs for s in item.value.shape if s.name is not None}
-        for symbol in self.symbols:
-            if symbol not in plain:
-                raise ValueError(f"size {symbol} is not itself the size of an axis of any input")
 
     def take(self, inputs: Mapping[str, np.ndarray]) -> Feed:
         """Check the inputs of a call; ValueError names the first that does not fit."""
@@ -115,37 +108,13 @@ class Feeds:
         return np.ascontiguousarray(array, dtype).reshape(array.shape)
 
     def _measure(self) -> Feed:
-        sizes: dict[str, int] = {}
-        owner: dict[str, str] = {}
-        for item, shape in self._pairs():
-            for size, found in zip(item.value.shape, shape, strict=True):
-                name = size.name
-                if name is None:
-                    continue
-                if sizes.setdefault(name, found) != found:
-                    raise ValueError(
-                        f"size {name} is {sizes[name]} in input {owner[name]} and {found} in "
-                        f"input {item.name}, which is {item.value.type}"
-                    )
-                owner.setdefault(name, item.name)
-        for item, shape in self._pairs():
-            if item.value.type.concrete(sizes) != shape:
-                raise ValueError(f"input {item.name} must be {item.value.type}, got {list(shape)}")
-        for symbol, bound in self.bounds.items():
-            if symbol in sizes and sizes[symbol] > bound.evaluate(sizes):
-                raise ValueError(
-                    f"size {symbol} is {sizes[symbol]} in input {owner[symbol]}, "
-                    f"but may be at most {bound.evaluate(sizes)}"
-                )
-        key = tuple(sizes[symbol] for symbol in self.symbols)
-        return Feed(self._addresses, sizes, key)
-
-    def _pairs(self) -> list[tuple[Input, tuple[int, ...]]]:
-        return [
-            (item, shape)
+        shapes = {
+            item.name: shape
             for item, shape in zip(self.inputs, self._shapes, strict=True)
             if shape is not None
-        ]
+        }
+        sizes = bind_symbols(self.graph, shapes)
+        return Feed(self._addresses, sizes, tuple(sizes[symbol] for symbol in self.symbols))
 
 
 def _checked_array(name: str, expected: TensorType, given: np.ndarray) -> np.ndarray:
