@@ -8,7 +8,7 @@ from dnnc.diagnostics import DnnError, Note, Span
 from dnnc.elaborate.plan import Layer
 from dnnc.elaborate.session import LAYER_LIMIT, ExhaustedError, PoisonError
 from dnnc.elaborate.shapes import check_shape, match_shape
-from dnnc.elaborate.statements import Statements
+from dnnc.elaborate.statements import Statements, bound_inside
 from dnnc.elaborate.values import (
     BlockValue,
     ChainValue,
@@ -197,6 +197,7 @@ class Elaborator(Statements):
         results: dict[str, Tensor] = {}
         for name, port in outputs:
             try:
+                self.require_bound(definition, port, name, env)
                 results[name] = self.output_port(port, name, env, first)
             except ExhaustedError:
                 raise
@@ -227,13 +228,19 @@ class Elaborator(Statements):
                 )  # fmt: skip
         return match_shape(self, port.shape, value, name, env)
 
+    def require_bound(self, definition: tree.Block, port: tree.Port, name: str, env: Env) -> None:
+        """E313 where an output has no value."""
+        if env.local(name) is None:
+            help = f"bind it: `{name} = …`"
+            if bound_inside(definition.body, name):
+                help = f"bind `{name}` before the loop as well, and each round carries it on"
+            self.session.fail(
+                "E313", f"the output `{name}` is never given a value", port.span, help=help
+            )
+
     def output_port(self, port: tree.Port, name: str, env: Env, first: Tensor | None) -> Tensor:
         binding = env.local(name)
-        if binding is None:
-            self.session.fail(
-                "E313", f"the output `{name}` is never given a value", port.span,
-                help=f"bind it: `{name} = …`",
-            )  # fmt: skip
+        assert binding is not None
         if isinstance(binding.value, Poison):
             raise PoisonError
         if not isinstance(binding.value, Tensor):

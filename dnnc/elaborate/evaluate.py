@@ -29,6 +29,7 @@ from dnnc.elaborate.values import (
     describe,
     is_number,
     plain,
+    quoted,
 )
 from dnnc.ir.dims import dim
 from dnnc.ir.types import DType
@@ -176,10 +177,11 @@ class Expressions(Arithmetic):
         elif isinstance(value, Instance):
             members = value.members
         else:
-            self.session.fail(
-                "E107", f"{describe(value)} has no attributes", node.span,
-                help="attributes belong to layers named with `as` and to imported files",
-            )  # fmt: skip
+            help = "attributes belong to layers named with `as` and to imported files"
+            scope = self.session.scope
+            if scope is not None and any(map(callable_value, scope.meanings(node.name))):
+                help = f"apply it by `->`: `… -> {node.name}`"
+            self.session.fail("E107", f"{describe(value)} has no attributes", node.span, help=help)
         if node.name not in members:
             near = closest(node.name, members)
             known = ", ".join(f"`{name}`" for name in sorted(members)) or "nothing"
@@ -348,8 +350,9 @@ class Expressions(Arithmetic):
             return self.expr(node.yes if test else node.no, env)
         if not isinstance(test, Tensor) or test.dtype is not DType.BOOL:
             self.session.fail(
-                "E112", f"a condition is true or false, got {describe(test)}", node.test.span
-            )
+                "E112", f"a condition is true or false, got {describe(test)}", node.test.span,
+                f"this is {quoted(node.test)}" if is_library(node.span) else "",
+            )  # fmt: skip
         yes, no = self.promote(self.expr(node.yes, env), self.expr(node.no, env))
         value = self.emit(ops.select, test.value, yes.value, no.value)
         return self.tensor(value, self.merged_axes([yes, no, test], value.type.rank))

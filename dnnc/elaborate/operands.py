@@ -7,14 +7,12 @@ from collections.abc import Iterator
 
 from dnnc.diagnostics import Diagnostic, DnnError, Note, Span, closest
 from dnnc.elaborate.session import Session, is_library
-from dnnc.elaborate.values import Tensor
+from dnnc.elaborate.values import Tensor, quoted
 from dnnc.ir.types import broadcast_shapes
 from dnnc.syntax import tree
 
 __all__ = ["explain_operands"]
 
-#: An operand is called by its text where that is not longer than this.
-NAME_LIMIT = 30
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -68,9 +66,7 @@ def _origin(node: tree.Expr, x: Tensor, axis: int, whole: tree.Binary) -> Note |
     ):
         return None
     place = "last" if axis == x.rank - 1 else _ORDINALS[axis] if axis < 6 else f"{axis + 1}th"
-    text = node.span.text
-    name = f"`{text}`" if len(text) <= NAME_LIMIT and "\n" not in text else "an operand"
-    return Note(f"{name} got its {place} axis here", span)
+    return Note(f"{quoted(node, 'an operand')} got its {place} axis here", span)
 
 
 def _same_line(span: Span, node: tree.Binary) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from dnnc.diagnostics import Note
 from dnnc.elaborate.evaluate import Expressions
 from dnnc.elaborate.session import is_library
-from dnnc.elaborate.values import Axis, Env, Size, Tensor, describe, is_number, size_of
+from dnnc.elaborate.values import Axis, Env, Size, Tensor, describe, is_number, quoted, size_of
 from dnnc.ir.dims import Dim, dim
 from dnnc.syntax import tree
 
@@ -118,7 +118,10 @@ def evaluate_shape(
         value = el.expr(entry.size, env)
         size = size_of(value)
         if size is None:
-            el.session.fail("E112", f"a size is a whole number, got {describe(value)}", entry.span)
+            shown = f"this is {quoted(entry.size)}" if is_library(entry.span) else ""
+            el.session.fail(
+                "E112", f"a size is a whole number, got {describe(value)}", entry.span, shown
+            )
         if size.constant is not None and not 0 <= size.constant < 2**40:
             el.session.fail("E114", f"{size} is no size of an axis", entry.span)
         dims.append(size)

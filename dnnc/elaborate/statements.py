@@ -20,10 +20,11 @@ from dnnc.elaborate.values import (
     count_of,
     describe,
     plain,
+    quoted,
 )
 from dnnc.syntax import tree
 
-__all__ = ["Statements"]
+__all__ = ["Statements", "bound_inside"]
 
 #: Rounds of one `repeat` or `for`.
 ROUND_LIMIT = 10_000
@@ -127,7 +128,7 @@ class Statements(Declarations):
                 if not isinstance(test, bool):
                     self.session.fail(
                         "E302", "an `if` statement needs a condition known when compiling",
-                        node.test.span, f"this is {describe(test)}",
+                        node.test.span, f"{quoted(node.test)} is {describe(test)}",
                         "to select element by element, use `if … then … else …`",
                     )  # fmt: skip
                 self.run(node.body if test else node.orelse, env)
@@ -184,7 +185,7 @@ class Statements(Declarations):
         if test is not False:
             self.session.fail(
                 "E302", "`require` needs a condition known when compiling", node.test.span,
-                f"this is {describe(test)}",
+                f"{quoted(node.test)} is {describe(test)}",
             )  # fmt: skip
         message = f"`{node.test.span.text}` does not hold"
         if node.message is not None:
@@ -258,6 +259,12 @@ class Statements(Declarations):
             self.run(body, inner)
             if len(self.session.errors.diagnostics) > before:
                 break  # further rounds would say the same again
+
+
+def bound_inside(body: Sequence[tree.Statement], name: str) -> bool:
+    """Whether a name is bound in a loop or branch of a body."""
+    nested = (tree.Repeat, tree.For, tree.Scan, tree.If)
+    return any(name in _bound_names(s) for s in body if isinstance(s, nested))
 
 
 def _bound_names(statement: tree.Statement) -> list[str]:

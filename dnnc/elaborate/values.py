@@ -35,7 +35,14 @@ __all__ = [
     "count_of",
     "describe",
     "is_number",
+    "plain",
+    "quoted",
+    "size_of",
 ]
+
+
+#: Longer expressions are not repeated in messages.
+QUOTE_LIMIT = 30
 
 
 class Axis:
@@ -257,6 +264,12 @@ def plain(value: Any) -> Any:
 def count_of(count: int, what: str) -> str:
     """`1 argument`, `2 arguments`."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def quoted(node: tree.Expr, otherwise: str = "this") -> str:
+    """An expression as it is written, in backticks; another word where that is long."""
+    text = node.span.text
+    return f"`{text}`" if len(text) <= QUOTE_LIMIT and "\n" not in text else otherwise
 
 
 def size_of(value: Any) -> Dim | None:
