@@ -134,6 +134,10 @@ class Arithmetic(Tensors):
         return result
 
     def same(self, left: Any, right: Any) -> bool:
+        """`left == right` where no tensor is compared."""
+        if isinstance(left, list) and isinstance(right, list):
+            pairs = zip(left, right, strict=False)
+            return len(left) == len(right) and all(self.same(plain(a), plain(b)) for a, b in pairs)
         if isinstance(left, Size) or isinstance(right, Size):
             a, b = size_of(left), size_of(right)
             if a is None or b is None:
@@ -141,7 +145,7 @@ class Arithmetic(Tensors):
             if (a - b).constant is None:
                 self.unknown(f"{a} equals {b}")
             return (a - b).constant == 0
-        if isinstance(left, str | int | float | bool | list) or left is None or right is None:
+        if isinstance(left, str | int | float | bool) or left is None or right is None:
             return bool(type(left) in (int, float) or type(left) is type(right)) and left == right
         return left is right
 

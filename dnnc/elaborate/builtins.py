@@ -79,6 +79,8 @@ def _extremum(name: str, static: Callable[[Any, Any], Any]) -> Builtin:
         a, b = plain(a), plain(b)
         if isinstance(a, Bundle):
             return Bundle(tuple(meaning(el, t, b) for t in a.tensors))
+        if isinstance(b, Bundle):
+            return Bundle(tuple(meaning(el, a, t) for t in b.tensors))
         if isinstance(a, int | float) and isinstance(b, int | float):
             return static(a, b)
         m, n = size_of(a), size_of(b)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from tests.elaborate.networks import Net, codes, diagnostics, run, shapes, walk
+from dnnc.elaborate.network import build_network
+from tests.elaborate.networks import Measured, Net, codes, diagnostics, run, shapes, walk
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
 
@@ -336,3 +339,51 @@ def test_whole_numbers_stay_whole() -> None:
     }.items():  # fmt: skip
         text = f"model M {{ in n: i64[batch]\n out y\n y = {expression} }}"
         assert str(walk(text).outputs["y"].dtype) == dtype, expression
+
+
+def test_lists_of_sizes_are_compared_by_their_elements() -> None:
+    for test, expected in {
+        "shape(x) == [size(x, 0), 3]": 1, "shape(x) == shape(2 * x)": 1, "shape(x) == [3]": 0,
+        "[1, [2, 3]] == [1, [2, 3]]": 1, "[1, 2] == [1, 3]": 0, "[] == []": 1, "[1] == 1": 0,
+        "[relu] == [relu]": 1, "[none] == [none]": 1, '["a"] == ["b"]': 0,
+    }.items():  # fmt: skip
+        assert run(f"y = if {test} then x * 0 + 1 else x * 0", x=X)[0, 0] == expected, test
+
+
+# --- bundles --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("l2(weights)", lambda w, b: (w**2).sum()),
+        ("l1(weights)", lambda w, b: abs(w).sum()),
+        ("elastic(weights, 0.25)", lambda w, b: 0.25 * abs(w).sum() + 0.75 * (w**2).sum()),
+        ("l2(parameters)", lambda w, b: (w**2).sum() + (b**2).sum()),
+        ("sum(2 * weights - 1)", lambda w, b: (2 * w - 1).sum()),
+        ("sum(maximum(weights, 0))", lambda w, b: np.maximum(w, 0).sum()),
+        (
+            "sum(minimum(0, parameters))",
+            lambda w, b: np.minimum(w, 0).sum() + np.minimum(b, 0).sum(),
+        ),
+        ("sum(weights * weights)", lambda w, b: (w**2).sum()),
+        ("sum(-exp(weights))", lambda w, b: -np.exp(w).sum()),
+        ("sum(d.weight)", lambda w, b: w.sum()),
+    ],
+)
+def test_all_weights_at_once(
+    expression: str, value: Callable[[np.ndarray, np.ndarray], float]
+) -> None:
+    text = model("y = x -> dense(3) as d\n param b: [3] = uniform(-1, 1)")
+    measured = Measured(text, {"x": X}, "mean(y)", expression)
+    w, b = measured.variables["d.weight"], measured.variables["b"]
+    assert list(measured.over([slice(None)]).values())[1] == pytest.approx(value(w, b))
+
+
+def test_values_are_called_by_their_names_in_the_text() -> None:
+    outside = "block inner { in a: [...]\n out b: [...]\n half = a / 2\n b = tanh(half) }"
+    text = model("h = x -> inner -> dense(3)\n z = h\n y = (z -> relu) + 1", outside)
+    graph = build_network(walk(text)).predict
+    hints = {value.hint for node in graph.nodes for value in node.results}
+    assert {"half", "b", "z", "y"} <= hints
+    assert "product" not in hints  # a name of the library's
