@@ -30,12 +30,16 @@ STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Seconds of one process: until its imports were done, until its first result; and bytes that
-    it held at most in later steps beyond those after its imports."""
+    """Seconds of one process: until its imports were done, and until its first result.
+
+    `peak` is the bytes that it held at most in later steps, `growth` what they are beyond those
+    after its imports; None where the system does not tell.
+    """
 
     importing: float
     first: float
     growth: int | None
+    peak: int | None
 
 
 @dataclass(slots=True)
@@ -89,7 +93,7 @@ def _start(name: str, request: dict[str, Any], threads: int, caches: Path) -> St
         lines = done.stderr.strip().splitlines()
         raise ValueError(lines[-1] if lines else f"ended with code {done.returncode}")
     told = json.loads(done.stdout.splitlines()[-1])
-    return Start(told["imported"] - begin, told["first"] - begin, told["growth"])
+    return Start(told["imported"] - begin, told["first"] - begin, told["growth"], told["peak"])
 
 
 def main() -> None:
@@ -110,7 +114,8 @@ def main() -> None:
         call()
     peak = resident(peak=True)
     growth = None if before is None or peak is None else peak - before
-    print(json.dumps({"imported": imported, "first": first, "growth": growth}), file=answers)
+    told = {"imported": imported, "first": first, "growth": growth, "peak": peak}
+    print(json.dumps(told), file=answers)
     answers.flush()
     # Pools of compiling processes need not be waited for.
     os._exit(0)

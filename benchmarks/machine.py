@@ -37,15 +37,19 @@ def pin(threads: int) -> None:
 
 
 def busy_seconds() -> float | None:
-    """Processor seconds that all processes, and other machines of the host, have used since the
-    start; None where the system does not tell."""
+    """Seconds that all processes, and other machines of the host, have used since the start of the
+    processors that this process may use; None where the system does not tell."""
     try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
         return None
-    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[:8])
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + irq + softirq + steal) / ticks
+    mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    total = 0
+    for name, *fields in map(str.split, lines):
+        if name in mine:
+            user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[:8])
+            total += user + nice + system + irq + softirq + steal
+    return total / int(os.sysconf("SC_CLK_TCK"))
 
 
 def load() -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -82,7 +82,7 @@ def _speed(speed: Speed, ceiling: float) -> dict[str, Any]:
 
 def _fresh(fresh: Fresh) -> dict[str, Any]:
     def plain(start: Start) -> dict[str, Any]:
-        return {"import": start.importing, "first": start.first, "growth": start.growth}
+        return asdict(start)
 
     return {
         "case": fresh.case.name,
@@ -164,9 +164,7 @@ def _summary(speed: Speed, ceiling: float) -> tuple[str, ...]:
 
 
 def _start_table(report: Report, names: Sequence[str]) -> Table:
-    title = (
-        "From the command to the first result in s, and memory of later steps beyond imports in MB"
-    )
+    title = "s from the command to the first result; MB of later steps beyond imports, and in all"
     table = _table(title, ("case", "", *names), 2)
     for fresh in report.starts:
         rows = (
@@ -174,6 +172,7 @@ def _start_table(report: Report, names: Sequence[str]) -> Table:
             ("cold", {n: f"{s.first:.2f}" for n, s in fresh.cold.items()}),
             ("warm", {n: f"{s.first:.2f}" for n, s in fresh.warm.items()}),
             ("memory", {n: _megabytes(s.growth) for n, s in fresh.warm.items()}),
+            ("in all", {n: _megabytes(s.peak) for n, s in fresh.warm.items()}),
         )
         for i, (what, cells) in enumerate(rows):
             case = fresh.case.name if i == 0 else ""
