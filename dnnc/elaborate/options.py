@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dnnc.diagnostics import Collector, DnnError, closest
+from dnnc.diagnostics import Collector, closest
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.session import Session
 from dnnc.elaborate.values import (
@@ -57,18 +57,14 @@ def read_options(job: tree.Job, env: Env, errors: Collector) -> TrainOptions | N
     options = TrainOptions(loss=rules["loss"].value, rules=rules)
     for name, least in (("epochs", 1), ("batch", 1), ("seed", 0)):
         if name in rules:
-            try:
+            with el.session.collecting(errors):
                 setattr(options, name, _whole(name, least, rules[name].value, el, env))
-            except DnnError as error:
-                errors.add(error)
     for name in ("optimizer", "clip", "stop", "monitor"):
         if name in rules:
             setattr(options, name, rules[name].value)
     if "dtype" in rules:
-        try:
+        with el.session.collecting(errors):
             options.dtype = _dtype(rules["dtype"].value, el, env)
-        except DnnError as error:
-            errors.add(error)
     if "metrics" in rules:
         value = rules["metrics"].value
         options.metrics = list(value.items) if isinstance(value, tree.ListExpr) else [value]

@@ -44,6 +44,7 @@ def plan_training(
         predicting = walk_model(block, settings, training=False, **make)  # type: ignore[arg-type]
     except DnnError as error:
         errors.add(error)
+        raise DnnError(errors.diagnostics) from None
     errors.raise_if_any()
     job, evaluating = JobScope(walk, fields), JobScope(predicting, fields)
     with predicting.session.collecting(errors):

@@ -91,6 +91,7 @@ class Job:
             require_distinct_names(plan.step, self.node.span)
         except DnnError as error:
             errors.add(error)
+            raise DnnError(errors.diagnostics) from None
         errors.raise_if_any()
         return plan
 
