@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnnc.ir.dims import Dim, ceil_div, dim
+from dnnc.ir.dims import Dim, ceil_div, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Call, Scratch
 from dnnc.kernels.formula import Term
@@ -53,148 +53,119 @@ def row_calls(body: Body) -> list[Call]:
     """A unit of work for each kept element; sweeps follow one another."""
     b = Builder(body)
     kept = [k for k, axis in enumerate(b.space.axes) if not axis.reduced]
-    saved = _saved_rows(b, per_thread=True)
+    saved = {value: _saved_row(b, value) for value in b.phases.saved()}
     b.writer.add(f"start, stop = share({b.extent(kept)}, 1, tid, threads)")
     with b.writer.block("for unit in range(start, stop):"):
         b.writer.add("row = unit")
         b.split_index("row", kept)
         with b.moved(kept):
-            outer = b.terms()
-            names = _reduction_names(b, outer)
+            sweeps = _Sweeps(b, b.terms(), saved)
             for phase in range(b.phases.count):
-                _row_phase(b, outer, phase, saved, names)
-            b.store(outer, b.phases.kept)
+                sweeps.write(phase)
+            b.store(sweeps.outer, b.phases.kept)
     return [b.call("reduce_rows", flops_of(body), body.in_place())]
 
 
-def _reduction_names(b: Builder, outer: Terms) -> dict[Node, str]:
-    names = {node: f"r{k}" for k, node in enumerate(b.phases.reductions)}
-    for node, name in names.items():
-        outer.given[node.results[0]] = Term(name, node.results[0].type.dtype)
-    return names
-
-
-def _saved_rows(b: Builder, per_thread: bool) -> dict[Value, Memory]:
-    """Memory for expensive values of a row that later sweeps need again."""
-    reduced = [k for k, axis in enumerate(b.space.axes) if axis.reduced]
+def _saved_row(b: Builder, value: Value, scratch: Scratch | None = None) -> Memory:
+    """Memory for an expensive value of a row that later sweeps need again; by default of each
+    thread's own."""
     strides: list[Dim | None] = [None] * len(b.space.axes)
     step = dim(1)
-    for k in reversed(reduced):
+    for k in reversed(b.phases.reduced):
         strides[k] = step
         step = step * b.space.axes[k].size
-    return {
-        value: b.memory(
-            value.type.dtype,
-            Scratch(step * value.type.dtype.size, per_thread),
-            tuple(strides),
-        )
-        for value in b.phases.saved()
-    }
+    dtype = value.type.dtype
+    return b.memory(dtype, scratch or Scratch(step * dtype.size, True), tuple(strides))
 
 
-def _row_phase(
-    b: Builder,
-    outer: Terms,
-    phase: int,
-    saved: dict[Value, Memory],
-    names: dict[Node, str],
-    bounds: tuple[str, str] | None = None,
-) -> None:
-    """One sweep over the reduced axes; `bounds` restricts the first of them."""
-    reductions, _ = b.phases.targets(phase)
-    with b.aside() as sweep:
-        _sweep(b, outer, phase, saved, names, bounds)
-    # What the sweep needs of unvarying values is known only after it is written.
-    b.flush(outer)
-    b.writer.add(*(f"{names[node]} = {b.zero(node).name}" for node in reductions))
-    b.insert(sweep)
+class _Sweeps:
+    """Writes the sweeps of one kept element.
 
+    `outer` is the scope around them, `saved` the memory of values that several sweeps need.
+    """
 
-def _sweep(
-    b: Builder,
-    outer: Terms,
-    phase: int,
-    saved: dict[Value, Memory],
-    names: dict[Node, str],
-    bounds: tuple[str, str] | None,
-) -> None:
-    reductions, _ = b.phases.targets(phase)
-    axes = b.phases.reduced
-    if len(axes) > 1:
+    def __init__(self, b: Builder, outer: Terms, saved: dict[Value, Memory]) -> None:
+        self.b, self.outer, self.saved = b, outer, saved
+        self.last = b.phases.reduced[-1]
+        self.names = {node: f"r{k}" for k, node in enumerate(b.phases.reductions)}
+        for node, name in self.names.items():
+            outer.given.setdefault(node.results[0], Term(name, node.results[0].type.dtype))
+
+    def write(self, phase: int, bounds: tuple[str, str] | None = None) -> None:
+        """One sweep over the reduced axes; `bounds` restricts the first of them."""
+        b = self.b
+        reductions, _ = b.phases.targets(phase)
+        with b.aside() as sweep:
+            self.sweep(phase, bounds)
+        # What the sweep needs of unvarying values is known only after it is written.
+        b.flush(self.outer)
+        b.writer.add(*(f"{self.names[node]} = {b.zero(node).name}" for node in reductions))
+        b.insert(sweep)
+
+    def length(self) -> str:
+        return self.b.size(self.b.space.axes[self.last].size)
+
+    def sweep(self, phase: int, bounds: tuple[str, str] | None) -> None:
+        axes = self.b.phases.reduced
+        if len(axes) == 1:
+            self.innermost(phase, self.names, bounds)
+            return
+        low, high = bounds or ("0", self.b.size(self.b.space.axes[axes[0]].size))
+        with self.b.loop(axes[0], low, high):
+            self.rows(phase, axes[1:])
+
+    def rows(self, phase: int, axes: list[int]) -> None:
+        b = self.b
+        if len(axes) > 1:
+            with b.loop(axes[0]):
+                self.rows(phase, axes[1:])
+            return
         # Each innermost row is summed by itself, which is quicker and more accurate.
-        low, high = bounds or ("0", b.size(b.space.axes[axes[0]].size))
-        with b.loop(axes[0], low, high):
-            _inner_rows(b, outer, phase, saved, names, axes[1:])
-        return
-    totals = {node: names[node] for node in reductions}
-    _innermost(b, outer, phase, saved, totals, bounds)
+        reductions, _ = b.phases.targets(phase)
+        parts = {node: f"p{self.names[node]}" for node in reductions}
+        b.writer.add(*(f"{parts[node]} = {b.zero(node).name}" for node in reductions))
+        self.innermost(phase, parts, None)
+        for node, part in parts.items():
+            name = self.names[node]
+            b.writer.add(f"{name} = {b.step(node, name, part, joins=True)}")
 
-
-def _inner_rows(
-    b: Builder,
-    outer: Terms,
-    phase: int,
-    saved: dict[Value, Memory],
-    names: dict[Node, str],
-    axes: list[int],
-) -> None:
-    if len(axes) > 1:
-        with b.loop(axes[0]):
-            _inner_rows(b, outer, phase, saved, names, axes[1:])
-        return
-    reductions, _ = b.phases.targets(phase)
-    parts = {node: f"p{names[node]}" for node in reductions}
-    b.writer.add(*(f"{parts[node]} = {b.zero(node).name}" for node in reductions))
-    _innermost(b, outer, phase, saved, parts, None)
-    for node in reductions:
-        b.writer.add(f"{names[node]} = {b.step(node, names[node], parts[node], joins=True)}")
-
-
-def _innermost(
-    b: Builder,
-    outer: Terms,
-    phase: int,
-    saved: dict[Value, Memory],
-    totals: dict[Node, str],
-    bounds: tuple[str, str] | None,
-) -> None:
-    reductions, outputs = b.phases.targets(phase)
-    last = b.phases.reduced[-1]
-    low, high = bounds or ("0", b.size(b.space.axes[last].size))
-    with b.writer.block(f"for i{last} in range({low}, {high}):"):
-        inner = b.terms(last)
-        inner.outer = outer
-        inner.outer_values = frozenset(v for v, varies in b.phases.varying.items() if not varies)
-        made = b.phases.saved()
-        for value, memory in saved.items():
-            if made[value] < phase:
-                inner.stored[value] = (memory, inner.index(memory))
-        terms = [(node, inner.term(node.operands[0])) for node in reductions]
-        for value, memory in saved.items():
-            if made[value] == phase:
-                term = inner.term(value)
-                b.flush(inner)
-                b.writer.add(memory.store(b.source, inner.index(memory), term))
-        b.store(inner, outputs)
-        for node, term in terms:
-            b.writer.add(f"{totals[node]} = {b.step(node, totals[node], term.name)}")
+    def innermost(
+        self, phase: int, totals: dict[Node, str], bounds: tuple[str, str] | None
+    ) -> None:
+        b, made = self.b, self.b.phases.saved()
+        reductions, outputs = b.phases.targets(phase)
+        low, high = bounds or ("0", self.length())
+        with b.writer.block(f"for i{self.last} in range({low}, {high}):"):
+            inner = b.terms(self.last)
+            inner.outer = self.outer
+            varying = b.phases.varying
+            inner.outer_values = frozenset(v for v, varies in varying.items() if not varies)
+            for value, memory in self.saved.items():
+                if made[value] < phase:
+                    inner.stored[value] = (memory, inner.index(memory))
+            terms = [(node, inner.term(node.operands[0])) for node in reductions]
+            for value, memory in self.saved.items():
+                if made[value] == phase:
+                    term = inner.term(value)
+                    b.flush(inner)
+                    b.writer.add(memory.store(b.source, inner.index(memory), term))
+            b.store(inner, outputs)
+            for node, term in terms:
+                b.writer.add(f"{totals[node]} = {b.step(node, totals[node], term.name)}")
 
 
 # Split: everything is reduced to one element.
 
 
 def split_calls(body: Body) -> list[Call]:
-    """A call for each sweep, over a fixed number of blocks; each begins by joining what came
-    before.
-    """
+    """A call for each sweep, over a fixed number of parts; each begins by joining earlier ones."""
     parts = {
         node: Scratch(dim(_PARTS * node.results[0].type.dtype.size))
         for node in body.phases.reductions
     }
-    saved: dict[Value, Scratch] = {}
-    calls = []
-    for phase in range(body.phases.count):
-        calls.append(_split_phase(body, phase, parts, saved))
+    elements = product([axis.size for axis in body.space.axes])
+    saved = {value: Scratch(elements * value.type.dtype.size) for value in body.phases.saved()}
+    calls = [_split_phase(body, k, parts, saved) for k in range(body.phases.count)]
     if body.phases.kept:
         b = Builder(body)
         outer = _joined(b, parts, body.phases.count)
@@ -211,38 +182,18 @@ def _split_phase(
     outer = _joined(b, parts, phase)
     reductions, _ = b.phases.targets(phase)
     memories = {n: b.memory(n.results[0].type.dtype, parts[n]) for n in reductions}
-    names = _reduction_names(b, outer)
-    first = b.phases.reduced[0]
-    size = b.size(b.space.axes[first].size)
-    block = b.size(ceil_div(b.space.axes[first].size, _PARTS))
-    rows = _shared_rows(b, saved)
-    # Unvarying values are the same for all blocks.
-    with b.aside() as blocks, b.writer.block("for part in range(start, stop):"):
-        b.writer.add(f"low = min(part * {block}, {size})", f"high = min(low + {block}, {size})")
-        with b.aside() as sweep:
-            _sweep(b, outer, phase, rows, names, ("low", "high"))
-        b.writer.add(*(f"{names[node]} = {b.zero(node).name}" for node in reductions))
-        b.insert(sweep)
-        for node, memory in memories.items():
-            term = Term(names[node], memory.dtype)
-            b.writer.add(memory.store(b.source, "part", term))
-    b.flush(outer)
+    rows = {value: _saved_row(b, value, scratch) for value, scratch in saved.items()}
+    sweeps = _Sweeps(b, outer, rows)
+    first = b.space.axes[b.phases.reduced[0]].size
+    size, block = b.size(first), b.size(ceil_div(first, _PARTS))
     b.writer.add(f"start, stop = share({_PARTS}, 1, tid, threads)")
-    b.insert(blocks)
+    with b.writer.block("for part in range(start, stop):"):
+        b.writer.add(f"low = min(part * {block}, {size})", f"high = min(low + {block}, {size})")
+        sweeps.write(phase, ("low", "high"))
+        for node, memory in memories.items():
+            term = Term(sweeps.names[node], memory.dtype)
+            b.writer.add(memory.store(b.source, "part", term))
     return b.call("reduce_all", flops_of(body))
-
-
-def _shared_rows(b: Builder, saved: dict[Value, Scratch]) -> dict[Value, Memory]:
-    """Memory for saved values that the calls of one node share."""
-    before = b.arguments.list[:]
-    rows = _saved_rows(b, per_thread=False)
-    for value, memory in rows.items():
-        k = len(before) + list(rows).index(value)
-        found = b.arguments.list[k]
-        assert isinstance(found, Scratch)
-        b.arguments.list[k] = saved.setdefault(value, found)
-        assert memory.strides
-    return rows
 
 
 def _joined(b: Builder, parts: dict[Node, Scratch], phase: int) -> Terms:
