@@ -15,10 +15,14 @@ from benchmarks.__main__ import measure
 from benchmarks.cases import CASES, NETWORKS, Case, Mode, choose
 from benchmarks.flops import product_flops
 from benchmarks.frameworks import CONTENDERS, installed
+from benchmarks.frameworks.with_dnnc import graph_of
 from benchmarks.kernel_cases import FAMILIES, KernelCase, matmul_weight
 from benchmarks.kernels import measure as measure_kernel
 from benchmarks.report import Report, show
 from benchmarks.speed import Settings, Speed, Timing, disagreement
+from benchmarks.steps import arrays_of, by_kernel
+from dnnc.ir.interpret import interpret
+from dnnc.program.executable import ProfileEntry
 
 BRIEF = Settings(threads=1, rounds=2, seconds=0.001, least=2)
 
@@ -172,6 +176,29 @@ def test_every_kernel_case_is_well_formed() -> None:
             for case in make():
                 assert case.bytes > 0
                 assert case.graph.outputs
+
+
+# Steps.
+
+
+def test_steps_are_gathered_by_kernel() -> None:
+    entries = [
+        ProfileEntry(("matmul",), None, 2.0, 10, 1),
+        ProfileEntry(("copy", "matmul", "copy"), None, 9.0, 1, 1),
+        ProfileEntry(("matmul",), None, 3.0, 20, 2),
+    ]
+    first, second = by_kernel(entries)
+    assert (first.kernels, first.steps) == ("copy + matmul", 1)
+    assert (second.seconds, second.flops, second.bytes) == (5.0, 30, 3)
+
+
+def test_arrays_of_a_training_step() -> None:
+    case = Case("mlp", "train", 2, SMALL["mlp"])
+    graph = graph_of(case)
+    arrays = arrays_of(case, graph)
+    assert arrays["step"] == 1
+    assert arrays["x"].tobytes() == case.inputs()["x"].tobytes()
+    assert interpret(graph, arrays)["loss"] > 0
 
 
 # Peers.

@@ -1,0 +1,128 @@
+"""Where dnnc's time goes in the cases of the benchmark: its programs, kernel by kernel.
+
+python -m benchmarks.steps --only resnet20-train --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cases import Case, choose
+from benchmarks.flops import product_flops
+from benchmarks.frameworks.with_dnnc import graph_of, random_variables
+from benchmarks.machine import pin
+from dnnc.ir.graph import Graph
+from dnnc.passes.pipeline import optimize
+from dnnc.program.ceiling import measure_ceiling
+from dnnc.program.executable import Executable, ProfileEntry
+
+__all__ = ["Kind", "arrays_of", "by_kernel", "main"]
+
+
+@dataclass(slots=True)
+class Kind:
+    """All steps of a program that run the same kernels: how many, and their totals."""
+
+    kernels: str
+    steps: int = 0
+    seconds: float = 0.0
+    flops: int = 0
+    bytes: int = 0
+
+
+def arrays_of(case: Case, graph: Graph) -> dict[str, np.ndarray]:
+    """Values for the inputs of a case's program; states of the optimizer are zero, as at first."""
+    given = {**case.inputs(), **random_variables(case)}
+    arrays = {}
+    for item in graph.inputs:
+        shape, dtype = item.value.type.concrete({"batch": case.batch}), item.value.type.dtype.numpy
+        fallback = np.full(shape, item.role == "scalar", dtype)
+        arrays[item.name] = np.asarray(given.get(item.name, fallback), dtype)
+    return arrays
+
+
+def by_kernel(entries: Sequence[ProfileEntry]) -> list[Kind]:
+    """Steps gathered by their kernels, those that take longest first."""
+    kinds: dict[str, Kind] = {}
+    for entry in entries:
+        name = " + ".join(dict.fromkeys(entry.kernels))
+        kind = kinds.setdefault(name, Kind(name))
+        kind.steps += 1
+        kind.seconds += entry.seconds
+        kind.flops += entry.flops
+        kind.bytes += entry.bytes
+    return sorted(kinds.values(), key=lambda kind: -kind.seconds)
+
+
+def shortest(run: Executable, arrays: dict[str, np.ndarray], seconds: float) -> float:
+    """The shortest of the calls of about that many seconds, of five at least."""
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        run(arrays)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def show(case: Case, threads: int, seconds: float, console: Console) -> None:
+    """Print the kernels of a case."""
+    graph = optimize(graph_of(case))
+    run = Executable(graph, threads)
+    arrays = arrays_of(case, graph)
+    best = shortest(run, arrays, seconds)
+    ceiling = max(measure_ceiling(threads) for _ in range(3))
+    kinds = by_kernel(run.profile(arrays, 10))
+    rate = product_flops(case) / best
+    title = f"{case.name}: {1e6 * best:.0f} µs, {rate / 1e9:.0f} GFLOP/s, {rate / ceiling:.0%}"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for heading in ("kernels", "steps", "µs", "share", "GFLOP/s", "of ceiling", "GB/s"):
+        table.add_column(heading, justify="left" if heading == "kernels" else "right")
+    total = sum(kind.seconds for kind in kinds)
+    for kind in kinds:
+        rate = kind.flops / kind.seconds
+        table.add_row(
+            kind.kernels,
+            str(kind.steps),
+            f"{1e6 * kind.seconds:.1f}",
+            f"{kind.seconds / total:.0%}",
+            f"{rate / 1e9:.1f}",
+            f"{rate / ceiling:.0%}",
+            f"{kind.bytes / kind.seconds / 1e9:.1f}",
+        )
+    console.print(table)
+    console.print(f"  ceiling {ceiling / 1e9:.0f} GFLOP/s on {threads} threads\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.steps",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="CASE", help="such as mlp, lenet-train, '*-b1'"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each case")
+    arguments = parser.parse_args()
+    try:
+        cases = choose(arguments.only)
+    except ValueError as error:
+        parser.error(str(error))
+    pin(arguments.threads)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for case in cases:
+        show(case, arguments.threads, arguments.seconds, console)
+
+
+if __name__ == "__main__":
+    main()
