@@ -26,9 +26,9 @@ DEPTH_LIMIT = 64
 #: Applications of blocks in one network.
 LAYER_LIMIT = 5_000
 #: Steps of evaluation (expressions, rounds of loops) that a file may take, and how many more for
-#: each layer: what a file computes must end, and soon.
+#: each layer, parameter and state: what a file computes must end, and soon.
 WORK_LIMIT = 200_000
-LAYER_WORK = 2_000
+OWN_WORK = 4_000
 #: Names of calls in an error's stack.
 STACK_LIMIT = 8
 
@@ -154,7 +154,7 @@ class Session:
     def spend(self, steps: int) -> None:
         """Count steps of evaluation; E310 where they are more than any network needs."""
         self.work += steps
-        if self.work > WORK_LIMIT + LAYER_WORK * len(self.layers):
+        if self.work > WORK_LIMIT + OWN_WORK * (len(self.layers) + len(self.declared)):
             self.exhausted(
                 f"this takes more than {WORK_LIMIT:,} steps to elaborate", None, "given up here",
                 "loops and calls are unrolled when compiling; `scan` runs along an axis of any "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dnnc
@@ -153,6 +154,23 @@ def test_what_the_limits_allow(count: int) -> None:
     nested = f"fn f(n) = if n == 0 then 0 else f(n - 1)\nconst a = f({min(count, 60)})"
     for text in (layers, sums, stages, loop, nested):
         dnnc.parse(text)
+
+
+def test_a_deep_network_can_be_trained() -> None:
+    text = """
+    model Deep {
+        in  x: [batch, 2]
+        out y: [batch, 2]
+        z = x
+        repeat 120 { z = z -> residual { layer_norm -> mlp(2) } }
+        y = z
+    }
+    data D { x = array("x")\n t = array("t") }
+    train Deep on D { loss = mse(y, t)\n optimizer = adamw(lr = cosine(1e-3, warmup = 10)) }
+    """
+    rows = np.zeros((20, 2), np.float32)
+    program = dnnc.parse(text, arrays={"x": rows, "t": rows})
+    assert len(program.jobs[0].plan().network.parameters) == 720
 
 
 # --- files ----------------------------------------------------------------------------------------
