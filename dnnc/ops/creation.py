@@ -181,9 +181,12 @@ class RandomUniform(Operator):
 def constant(value: Number | Array | list[Any], dtype: DType) -> Value:
     """A constant from a number, nested lists or an array; raises E207 where it does not fit."""
     given = np.asarray(value)
-    with np.errstate(all="ignore"):
-        array = given.astype(dtype.numpy)
-    if not dtype.is_float and not np.array_equal(array, given):
+    try:
+        with np.errstate(all="ignore"):
+            array = given.astype(dtype.numpy)
+    except OverflowError:
+        array = None
+    if array is None or (not dtype.is_float and not np.array_equal(array, given)):
         raise TypeRuleError(f"{value} is no number of type {dtype}", code="E207")
     return apply(Constant(dtype, array.shape, tuple(array.ravel().tolist())))
 
