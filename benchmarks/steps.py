@@ -17,7 +17,8 @@ from rich.table import Table
 
 from benchmarks.cases import Case, choose
 from benchmarks.flops import product_flops
-from benchmarks.frameworks.with_dnnc import graph_of, random_variables
+from benchmarks.frameworks.interface import Variables
+from benchmarks.frameworks.with_dnnc import graph_of, prepared, random_variables
 from benchmarks.machine import pin
 from dnnc.ir.graph import Graph
 from dnnc.passes.pipeline import optimize
@@ -38,9 +39,9 @@ class Kind:
     bytes: int = 0
 
 
-def arrays_of(case: Case, graph: Graph) -> dict[str, np.ndarray]:
+def arrays_of(case: Case, graph: Graph, variables: Variables) -> Variables:
     """Values for the inputs of a case's program; states of the optimizer are zero, as at first."""
-    given = {**case.inputs(), **random_variables(case)}
+    given = {**case.inputs(), **variables}
     arrays = {}
     for item in graph.inputs:
         shape, dtype = item.value.type.concrete({"batch": case.batch}), item.value.type.dtype.numpy
@@ -62,7 +63,7 @@ def by_kernel(entries: Sequence[ProfileEntry]) -> list[Kind]:
     return sorted(kinds.values(), key=lambda kind: -kind.seconds)
 
 
-def shortest(run: Executable, arrays: dict[str, np.ndarray], seconds: float) -> float:
+def shortest(run: Executable, arrays: Variables, seconds: float) -> float:
     """The shortest of the calls of about that many seconds, of five at least."""
     times: list[float] = []
     begin = time.perf_counter()
@@ -75,9 +76,13 @@ def shortest(run: Executable, arrays: dict[str, np.ndarray], seconds: float) -> 
 
 def show(case: Case, threads: int, seconds: float, console: Console) -> None:
     """Print the kernels of a case."""
-    graph = optimize(graph_of(case))
+    graph, variables = graph_of(case), random_variables(case)
+    if case.mode == "infer":
+        graph, variables = prepared(graph, variables, threads)
+    else:
+        graph = optimize(graph)
     run = Executable(graph, threads)
-    arrays = arrays_of(case, graph)
+    arrays = arrays_of(case, graph, variables)
     best = shortest(run, arrays, seconds)
     ceiling = max(measure_ceiling(threads) for _ in range(3))
     kinds = by_kernel(run.profile(arrays, 10))

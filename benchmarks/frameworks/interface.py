@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cases import Case
 
-__all__ = ["LEARNING_RATE", "Framework", "Task", "groups"]
+__all__ = ["LEARNING_RATE", "Framework", "Task", "Variables", "groups"]
 
 #: Adam's, everywhere with beta1 0.9, beta2 0.999 and eps 1e-8.
 LEARNING_RATE = 1e-3

@@ -10,18 +10,18 @@ import numpy as np
 
 import dnnc
 from benchmarks.cases import Case
-from benchmarks.frameworks.interface import LEARNING_RATE, Framework, Task
+from benchmarks.frameworks.interface import LEARNING_RATE, Framework, Task, Variables
 from dnnc.diagnostics import Source
 from dnnc.elaborate.network import FieldShape
 from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.training import plan_training
 from dnnc.ir.graph import Graph
 from dnnc.ir.types import DType
-from dnnc.passes.pipeline import optimize
+from dnnc.passes.pipeline import optimize_split
 from dnnc.program.executable import Executable
 from dnnc.syntax.parse import parse_expression
 
-__all__ = ["Dnnc", "create", "graph_of", "random_variables"]
+__all__ = ["Dnnc", "create", "graph_of", "prepared", "random_variables"]
 
 LOSS = "cross_entropy(logits, label)"
 OPTIMIZER = f"adam(lr = {LEARNING_RATE})"
@@ -68,6 +68,18 @@ def graph_of(case: Case) -> Graph:
     return plan.step
 
 
+def prepared(graph: Graph, variables: Variables, threads: int) -> tuple[Graph, Variables]:
+    """The optimized program of a prediction, without what depends on weights alone, and the values
+    that it takes beside the data."""
+    before, after = optimize_split(graph)
+    values = dict(variables)
+    if before.outputs:
+        weights = {item.name: variables[item.name] for item in before.inputs}
+        values |= Executable(before, threads)(weights)
+    names = {item.name for item in after.inputs}
+    return after, {name: array for name, array in values.items() if name in names}
+
+
 @dataclass(frozen=True, slots=True)
 class Dnnc:
     """`variant` is "face", or "bare" for the executable without the checks of the public call."""
@@ -85,6 +97,6 @@ class Dnnc:
             return lambda: trainer.step(**inputs)
         if self.variant == "face":
             return lambda: np.asarray(net(**inputs))
-        run = Executable(optimize(net.network.predict), self.threads)
-        arrays = {**inputs, **net.variables}
+        graph, held = prepared(net.network.predict, net.variables, self.threads)
+        run, arrays = Executable(graph, self.threads), {**held, **inputs}
         return lambda: run(arrays)["logits"]

@@ -15,7 +15,7 @@ from benchmarks.__main__ import measure
 from benchmarks.cases import CASES, NETWORKS, Case, Mode, choose
 from benchmarks.flops import product_flops
 from benchmarks.frameworks import CONTENDERS, installed
-from benchmarks.frameworks.with_dnnc import graph_of
+from benchmarks.frameworks.with_dnnc import graph_of, random_variables
 from benchmarks.kernel_cases import FAMILIES, KernelCase, matmul_weight
 from benchmarks.kernels import measure as measure_kernel
 from benchmarks.report import Report, show
@@ -195,7 +195,7 @@ def test_steps_are_gathered_by_kernel() -> None:
 def test_arrays_of_a_training_step() -> None:
     case = Case("mlp", "train", 2, SMALL["mlp"])
     graph = graph_of(case)
-    arrays = arrays_of(case, graph)
+    arrays = arrays_of(case, graph, random_variables(case))
     assert arrays["step"] == 1
     assert arrays["x"].tobytes() == case.inputs()["x"].tobytes()
     assert interpret(graph, arrays)["loss"] > 0
