@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.elaborate.networks import Net
+from dnnc.elaborate.network import build_network
+from dnnc.ir.interpret import interpret
+from tests.elaborate.networks import Net, walk
 
 
 def drawn(start: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -85,7 +87,10 @@ def test_orthogonal_ones_are_orthogonal(shape: tuple[int, ...]) -> None:
 
 def test_orthogonal_ones_are_spread_evenly() -> None:
     # Of a Haar matrix, every entry has variance 1 / n.
-    entries = np.stack([drawn("orthogonal", (6, 6), seed) for seed in range(150)])
+    text = "model M { in x: [batch]\n out y\n param w: [6, 6] = orthogonal\n y = x * sum(w) }"
+    initial = build_network(walk(text)).initial
+    seeds = (np.array(seed, np.int64) for seed in range(150))
+    entries = np.stack([interpret(initial, {"seed": seed})["w"] for seed in seeds])
     assert abs(entries.mean(0)).max() < 4 * np.sqrt(1 / 6 / 150)
     assert np.allclose((entries**2).mean(0), 1 / 6, atol=0.07)
 
