@@ -23,7 +23,9 @@ __all__ = [
     "Source",
     "Span",
     "closest",
+    "listing",
     "register_codes",
+    "suggestion",
 ]
 
 #: Every error code with its one-line meaning, filled by the module that raises it.
@@ -182,6 +184,19 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate most like `name`, or None when none is near enough to suggest."""
     matches = difflib.get_close_matches(name, sorted(set(candidates)), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def suggestion(name: str, candidates: Iterable[str], otherwise: str | None = None) -> str | None:
+    """The help line for a misspelt name: the nearest candidate, or `otherwise`."""
+    near = closest(name, candidates)
+    return f"did you mean `{near}`?" if near else otherwise
+
+
+def listing(names: Iterable[str], limit: int = 12) -> str:
+    """Names in a row for a message, cut after `limit`."""
+    names = list(names)
+    shown = ", ".join(f"`{name}`" for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def _range(span: Span | None) -> dict[str, Any] | None:

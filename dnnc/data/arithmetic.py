@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dnnc.data.codes import fault, suggestion
+from dnnc.data.codes import fault
 from dnnc.data.rows import Array, Rows, first_row, map_rows
 from dnnc.data.signature import describe_value
 from dnnc.data.table import FLOATS, Column, Value
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, suggestion
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,

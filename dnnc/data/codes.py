@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dnnc.diagnostics import Diagnostic, DnnError, Note, Span, closest, register_codes
+from dnnc.diagnostics import Diagnostic, DnnError, Note, Span, register_codes
 
 register_codes(
     {
@@ -55,16 +55,3 @@ def fault(
 ) -> DnnError:
     """A `DnnError` of one diagnostic, to be raised by the caller."""
     return DnnError(Diagnostic(code, message, span, label, tuple(notes), help))
-
-
-def suggestion(name: str, candidates: Iterable[str], otherwise: str | None = None) -> str | None:
-    """The help line for a misspelt name: the nearest candidate, or `otherwise`."""
-    near = closest(name, candidates)
-    return f"did you mean `{near}`?" if near else otherwise
-
-
-def listing(names: Iterable[str], limit: int = 12) -> str:
-    """Names in a row for a message, cut after `limit`."""
-    names = list(names)
-    shown = ", ".join(f"`{name}`" for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 
-from dnnc.data.codes import fault, listing, suggestion
+from dnnc.data.codes import fault
 from dnnc.data.signature import Parameter
 from dnnc.data.table import Parts, Table
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, listing, suggestion
 
 #: Methods of tables: `source.columns("pixel_*", without = "label")` and `source.column("a b")`.
 METHODS: dict[str, tuple[Parameter, ...]] = {

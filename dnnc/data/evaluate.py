@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dnnc.data import arithmetic
-from dnnc.data.codes import DependencyError, IncompleteError, fault, suggestion
+from dnnc.data.codes import DependencyError, IncompleteError, fault
 from dnnc.data.columns import METHODS, check_member, select
 from dnnc.data.functions import FUNCTIONS, element
 from dnnc.data.options import NAMES, SPLITS
@@ -23,7 +23,7 @@ from dnnc.data.signature import Bound, Parameter, bind, describe_value
 from dnnc.data.sources import SOURCES
 from dnnc.data.statistics import Fit
 from dnnc.data.table import POOL, Cells, Column, Parts, Value, is_table
-from dnnc.diagnostics import Collector, DnnError, Span
+from dnnc.diagnostics import Collector, DnnError, Span, suggestion
 from dnnc.syntax import tree
 
 #: Names that mean a value wherever no entry and no constant bears them.

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from dnnc.data.arithmetic import check_number, check_rows, elementwise, map_columns
-from dnnc.data.codes import fault, suggestion
+from dnnc.data.codes import fault
 from dnnc.data.rows import Array, Rows, Stored
 from dnnc.data.signature import Bound, Function, Parameter, Scope
 from dnnc.data.table import FLOATS, STORAGE, Column
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, suggestion
 
 _X = Parameter("x", "column")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dnnc.data.codes import DependencyError, IncompleteError, fault, suggestion
+from dnnc.data.codes import DependencyError, IncompleteError, fault
 from dnnc.data.dataset import Dataset, Field, Split
 from dnnc.data.evaluate import Evaluator, walk
 from dnnc.data.options import NAMES, read_options
@@ -16,7 +16,7 @@ from dnnc.data.rows import Array, Mapped, Rows, Stored, map_rows
 from dnnc.data.splits import Share
 from dnnc.data.statistics import Fit
 from dnnc.data.table import FLOATS, STORAGE, Column
-from dnnc.diagnostics import DnnError, Note, Span
+from dnnc.diagnostics import DnnError, Note, Span, suggestion
 from dnnc.syntax import tree
 
 _NO_ARRAYS: Mapping[str, object] = {}

@@ -15,9 +15,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dnnc.data.codes import DependencyError, fault, suggestion
+from dnnc.data.codes import DependencyError, fault
 from dnnc.data.table import Column, Value
-from dnnc.diagnostics import Collector, DnnError, Span
+from dnnc.diagnostics import Collector, DnnError, Span, suggestion
 from dnnc.syntax import tree
 
 NAMES = ("split", "validation", "stratify", "shuffle", "seed", "missing", "standardize")

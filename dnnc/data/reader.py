@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dnnc.data.codes import fault, suggestion
-from dnnc.diagnostics import Note, Span
+from dnnc.data.codes import fault
+from dnnc.diagnostics import Note, Span, suggestion
 
 #: How much of a file is looked at when a block is only described.
 SAMPLE_BYTES = 4 << 20

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from dnnc.data.codes import fault, listing, suggestion
+from dnnc.data.codes import fault
 from dnnc.data.reader import Reader
 from dnnc.data.statistics import Fit
 from dnnc.data.table import Cells, Column, Parts, Value
-from dnnc.diagnostics import Collector, DnnError, Span
+from dnnc.diagnostics import Collector, DnnError, Span, listing, suggestion
 from dnnc.syntax import tree
 
 Kind: TypeAlias = Literal[

@@ -12,11 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from dnnc.data.codes import fault, listing
+from dnnc.data.codes import fault
 from dnnc.data.options import SPLITS, Options
 from dnnc.data.rows import Array
 from dnnc.data.table import POOL
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, listing
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dnnc.data.codes import fault, listing
+from dnnc.data.codes import fault
 from dnnc.data.reader import Content
 from dnnc.data.rows import Array, Stored
 from dnnc.data.signature import Bound, Function, Parameter, Scope
 from dnnc.data.sources.cells import cell_bytes, parse_numbers
 from dnnc.data.table import Cells
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, listing
 
 #: Cells read at a time: their working arrays stay within the caches' reach.
 _CELLS = 1 << 18

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from dnnc.data.codes import fault, listing
+from dnnc.data.codes import fault
 from dnnc.data.rows import Array, Rows, Stored
 from dnnc.data.signature import Bound, Function, Parameter, Scope
 from dnnc.data.table import Cells, place_of_row, stack_members
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, listing
 
 #: Decoded pictures beyond this many bytes are not kept in memory.
 MEMORY = 1 << 30

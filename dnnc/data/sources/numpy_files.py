@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dnnc.data.codes import fault, listing, suggestion
+from dnnc.data.codes import fault
 from dnnc.data.reader import SAMPLE_BYTES, Content
 from dnnc.data.rows import Array
 from dnnc.data.signature import Bound, Function, Parameter, Scope
 from dnnc.data.table import Cells, cells_of_array, stack_members
-from dnnc.diagnostics import Span
+from dnnc.diagnostics import Span, listing, suggestion
 
 _MAGIC = b"\x93NUMPY"
 _PAIR = r"'{}'\s*:\s*{}\s*(?:,|\}})"
