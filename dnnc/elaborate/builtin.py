@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from dnnc.diagnostics import Span, closest
+from dnnc.diagnostics import Span, listing
 from dnnc.elaborate.evaluate import Expressions
-from dnnc.elaborate.values import Partial, count_of
+from dnnc.elaborate.values import Partial
 
 __all__ = ["Builtin"]
 
@@ -31,33 +31,13 @@ class Builtin:
         self, el: Expressions, positional: list[Any], named: dict[str, Any], span: Span
     ) -> Any:
         names = list(self.parameters)
-        if len(positional) > len(names):
-            el.session.fail(
-                "E103", f"`{self.name}` got {count_of(len(positional), 'argument')}", span,
-                f"it takes {len(names)}: {', '.join(f'`{n}`' for n in names)}",
-            )  # fmt: skip
-        bound = dict(zip(names, positional, strict=False))
-        for name, value in named.items():
-            if name not in self.parameters:
-                near = closest(name, names)
-                el.session.fail(
-                    "E102", f"`{self.name}` has no setting `{name}`",
-                    el.argument_span(name, span),
-                    f"its settings: {', '.join(f'`{n}`' for n in names)}",
-                    f"did you mean `{near}`?" if near else None,
-                )  # fmt: skip
-            if name in bound:
-                el.session.fail(
-                    "E106", f"`{name}` is given twice, by position and by name",
-                    el.argument_span(name, span),
-                )  # fmt: skip
-            bound[name] = value
+        bound = el.match(self, names, positional, named, span)
         missing = [n for n, d in self.parameters.items() if d is _REQUIRED and n not in bound]
         if missing:
             if "shape" in missing:
                 return Partial(self, tuple(positional), named, span)
             el.session.fail(
                 "E104", f"`{self.name}` needs `{missing[0]}`", span,
-                f"it takes {', '.join(f'`{n}`' for n in names)}",
+                f"it takes {listing(names)}",
             )  # fmt: skip
         return self.meaning(el, *(bound.get(n, d) for n, d in self.parameters.items()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import Span, closest
+from dnnc.diagnostics import Span, suggestion
 from dnnc.elaborate.evaluate import Expressions
 from dnnc.elaborate.layout import from_list
 from dnnc.elaborate.plan import Variable
@@ -61,10 +61,9 @@ class Declarations(Expressions):
     def dtype(self, shape: tree.Shape) -> DType:
         names = [d.value for d in DType]
         if shape.dtype not in names:
-            near = closest(shape.dtype or "", names)
             self.session.fail(
                 "E217", f"unknown element type `{shape.dtype}`", shape.span,
-                help=f"did you mean `{near}`?" if near else f"one of {', '.join(names)}",
+                help=suggestion(shape.dtype or "", names, f"one of {', '.join(names)}"),
             )  # fmt: skip
         dtype = DType(shape.dtype)
         # In double precision everything that is f32 by default or by name becomes f64.

@@ -53,7 +53,8 @@ class Elaborator(Statements):
             # A block with settings but no input yet: `activation = prelu`, `layer = dense(64)`.
             return Partial(callee, tuple(positional), named, span)
         tensors = self.inputs(callee, positional[0], named, span)
-        bound = self.match(callee, definition.settings, positional[1:], named, span)
+        settings = [setting.name for setting in definition.settings]
+        bound = self.match(callee, settings, positional[1:], named, span)
         return self.apply_block(callee, tensors, bound, span, branches, name, env)
 
     def inputs(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import DnnError, Span, closest
+from dnnc.diagnostics import DnnError, Span, listing, suggestion
 from dnnc.elaborate.arithmetic import Arithmetic
 from dnnc.elaborate.operands import explain_operands
 from dnnc.elaborate.session import PoisonError, Session, is_library
@@ -153,9 +153,7 @@ class Expressions(Arithmetic):
             # Inside a schedule, `step` is the number of the step, not the schedule of that name.
             return self.session.ambient[node.name]
         if binding is None:
-            candidates = [*env.visible(), *self.session.ambient]
-            near = closest(node.name, candidates)
-            help = f"did you mean `{near}`?" if near else None
+            help = suggestion(node.name, [*env.visible(), *self.session.ambient])
             if node.name in ("step", "steps"):
                 help = "`step` and `steps` are known only to schedules and optimizers"
             self.session.fail("E101", f"unknown name `{node.name}`", node.span, "not found", help)
@@ -183,11 +181,10 @@ class Expressions(Arithmetic):
                 help = f"apply it by `->`: `… -> {node.name}`"
             self.session.fail("E107", f"{describe(value)} has no attributes", node.span, help=help)
         if node.name not in members:
-            near = closest(node.name, members)
-            known = ", ".join(f"`{name}`" for name in sorted(members)) or "nothing"
+            known = listing(sorted(members)) or "nothing"
             self.session.fail(
                 "E107", f"{describe(value)} has no `{node.name}`", node.span, f"it has {known}",
-                f"did you mean `{near}`?" if near else None,
+                suggestion(node.name, members),
             )  # fmt: skip
         return members[node.name]
 
@@ -262,7 +259,7 @@ class Expressions(Arithmetic):
         self, callee: FunctionValue, positional: list[Any], named: dict[str, Any], span: Span
     ) -> Any:
         settings = callee.definition.settings
-        bound = self.match(callee, settings, positional, named, span)
+        bound = self.match(callee, [s.name for s in settings], positional, named, span)
         if any(s.default is None and s.name not in bound for s in settings):
             return Partial(callee, tuple(positional), named, span)
         env = Env(callee.env)
@@ -278,29 +275,25 @@ class Expressions(Arithmetic):
 
     def match(
         self,
-        callee: FunctionValue | BlockValue,
-        settings: Sequence[tree.Setting],
+        callee: Any,
+        names: Sequence[str],
         positional: list[Any],
         named: dict[str, Any],
         span: Span,
     ) -> dict[str, Any]:
         """Arguments by the name of their setting; unknown, doubled and surplus ones are errors."""
-        names = [setting.name for setting in settings]
         if len(positional) > len(names):
-            listed = ", ".join(f"`{name}`" for name in names)
             self.session.fail(
                 "E103", f"{describe(callee)} got {count_of(len(positional), 'argument')}", span,
-                f"it takes {len(names)}: {listed}" if names else "it takes none",
+                f"it takes {len(names)}: {listing(names)}" if names else "it takes none",
             )  # fmt: skip
         bound = dict(zip(names, positional, strict=False))
         for name, value in named.items():
             if name not in names:
-                near = closest(name, names)
-                known = ", ".join(f"`{n}`" for n in names) or "none"
                 self.session.fail(
                     "E102", f"{describe(callee)} has no setting `{name}`",
-                    self.argument_span(name, span), f"its settings: {known}",
-                    f"did you mean `{near}`?" if near else None,
+                    self.argument_span(name, span), f"its settings: {listing(names) or 'none'}",
+                    suggestion(name, names),
                 )  # fmt: skip
             if name in bound:
                 self.session.fail(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnnc import ops
-from dnnc.diagnostics import Collector, Note, Span, closest
+from dnnc.diagnostics import Collector, Note, Span, listing, suggestion
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.plan import Network
 from dnnc.elaborate.session import Session
@@ -98,11 +98,9 @@ def _named_settings(
     known = [s.name for s in block.definition.settings]
     for name in settings:
         if name not in known:
-            near = closest(name, known)
             el.session.fail(
                 "E102", f"model `{block.name}` has no setting `{name}`", span,
-                f"its settings: {', '.join(f'`{n}`' for n in known) or 'none'}",
-                f"did you mean `{near}`?" if near else None,
+                f"its settings: {listing(known) or 'none'}", suggestion(name, known),
             )  # fmt: skip
     return dict(settings)
 
@@ -134,11 +132,10 @@ def _field(
     if fields is None:
         return None
     if name not in fields:
-        near = closest(name, fields)
         el.session.fail(
             "E406", f"the input `{name}` has no data field of that name", port.span,
-            f"the data has {', '.join(f'`{f}`' for f in fields) or 'no fields'}",
-            f"did you mean `{near}`?" if near else f"add `{name} = …` to the data block",
+            f"the data has {listing(fields) or 'no fields'}",
+            suggestion(name, fields, f"add `{name} = …` to the data block"),
         )  # fmt: skip
     return fields[name]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dnnc.diagnostics import Collector, closest
+from dnnc.diagnostics import Collector, suggestion
 from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.session import Session
 from dnnc.elaborate.values import (
@@ -78,12 +78,11 @@ def _rules(job: tree.Job, el: Elaborator, errors: Collector) -> dict[str, tree.R
         if not isinstance(entry, tree.Rule):
             errors.add(fail("E403", "a `train` job has options only", entry.span))
         elif entry.key not in _OPTIONS:
-            near = closest(entry.key, _OPTIONS)
             errors.add(
                 fail(
                     "E403", f"`train` has no option `{entry.key}`", entry.span,
                     f"its options: {', '.join(_OPTIONS)}",
-                    f"did you mean `{near}`?" if near else None,
+                    suggestion(entry.key, _OPTIONS),
                 )
             )  # fmt: skip
         elif entry.key in rules:

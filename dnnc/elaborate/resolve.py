@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dnnc.diagnostics import Diagnostic, Span, closest
+from dnnc.diagnostics import Diagnostic, Span, suggestion
 from dnnc.elaborate.values import Env
 from dnnc.syntax import tree
 
@@ -45,8 +45,7 @@ def unknown_names(node: Any, known: set[str]) -> Iterator[Diagnostic]:
 
 
 def _unknown(name: str, span: Span, known: set[str]) -> Diagnostic:
-    near = closest(name, known)
-    help = f"did you mean `{near}`?" if near else None
+    help = suggestion(name, known)
     return Diagnostic("E101", f"unknown name `{name}`", span, "not found", help=help)
 
 

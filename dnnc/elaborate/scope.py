@@ -141,7 +141,8 @@ class JobScope:
             )  # fmt: skip
         callee = value.callee
         settings = callee.definition.settings
-        bound = self.el.match(callee, settings, list(value.positional), value.named, span)
+        names = [setting.name for setting in settings]
+        bound = self.el.match(callee, names, list(value.positional), value.named, span)
         env = Env(callee.env)
         with self.session.at(span):
             self.el.bind_settings(callee, bound, env, span)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnnc.diagnostics import closest
+from dnnc.diagnostics import suggestion
 from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.plan import EarlyStop
 from dnnc.elaborate.scope import JobScope
@@ -47,21 +47,20 @@ def _early(job: JobScope, node: tree.Call, names: tuple[str, ...]) -> EarlyStop:
         elif key == "minimum_gain" and isinstance(value, int | float) and value >= 0:
             gain = float(value)
         else:
-            near = closest(key, ["patience", "monitor", "minimum_gain"])
+            settings = ("patience", "monitor", "minimum_gain")
+            remedy = "settings: patience (from 1), monitor, minimum_gain (from 0)"
             job.session.fail(
                 "E405", f"`early` cannot take `{argument.span.text}`", argument.span,
-                help=f"did you mean `{near}`?" if near and near != key
-                else "settings: patience (from 1), monitor, minimum_gain (from 0)",
+                help=remedy if key in settings else suggestion(key, settings, remedy),
             )  # fmt: skip
     return EarlyStop(monitor, patience, gain, _larger(monitor))
 
 
 def _monitor(job: JobScope, node: tree.Expr, names: tuple[str, ...]) -> str:
     if not isinstance(node, tree.Name) or node.name not in names:
-        near = closest(node.span.text, names)
         job.session.fail(
             "E405", f"`{node.span.text}` is not measured", node.span,
-            f"measured: {', '.join(names)}", f"did you mean `{near}`?" if near else None,
+            f"measured: {', '.join(names)}", suggestion(node.span.text, names),
         )  # fmt: skip
     return node.name
 
