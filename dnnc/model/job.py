@@ -1,17 +1,16 @@
-"""A job of a file: its plan, and its run."""
+"""A job of a file: what any kind of job has, and the registry of kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, closest
-from dnnc.elaborate.network import FieldShape
-from dnnc.elaborate.options import TrainOptions, read_options
+from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.plan import TrainingPlan
-from dnnc.elaborate.training import plan_training
-from dnnc.model.compiled import compile_graph, require_distinct_names
 from dnnc.syntax import tree
 
 if TYPE_CHECKING:
@@ -19,15 +18,42 @@ if TYPE_CHECKING:
     from dnnc.train.progress import Progress
     from dnnc.train.result import TrainingResult
 
-__all__ = ["Job"]
+__all__ = ["JOBS", "Job", "job_kind", "make_job"]
+
+#: Kinds of jobs by their word in the language. Each is a file in `dnnc/model/jobs/` that
+#: registers itself.
+JOBS: dict[str, type[Job]] = {}
+
+JobClass = TypeVar("JobClass", bound="type[Job]")
+
+
+def job_kind(word: str) -> Callable[[JobClass], JobClass]:
+    """Class decorator: register what does the jobs that begin with `word`."""
+
+    def register(cls: JobClass) -> JobClass:
+        if word in JOBS:
+            raise TypeError(f"there are two kinds of job `{word}`")
+        JOBS[word] = cls
+        return cls
+
+    return register
+
+
+def make_job(program: Program, node: tree.Job) -> Job:
+    """The job of a node, of the kind that its first word names."""
+    if not JOBS:
+        from dnnc.model import jobs
+
+        for found in iter_modules(jobs.__path__):
+            import_module(f"{jobs.__name__}.{found.name}")
+    return JOBS.get(node.kind, Job)(program, node)
 
 
 class Job:
-    """One job of a file."""
+    """One job of a file. By itself it is of a kind that is not supported: E408."""
 
     def __init__(self, program: Program, node: tree.Job) -> None:
         self.program, self.node = program, node
-        self._plan: TrainingPlan | None = None
 
     @property
     def kind(self) -> str:
@@ -51,57 +77,11 @@ class Job:
 
     def plan(self) -> TrainingPlan:
         """Graphs and options of the job; raises DnnError with every error found."""
-        if self._plan is None:
-            self._plan = self._make_plan()
-        return self._plan
-
-    def _make_plan(self) -> TrainingPlan:
-        node = self.node
-        if node.kind != "train":
-            raise DnnError(
-                Diagnostic(
-                    "E408",
-                    f"`{node.kind}` jobs are not supported by this version",
-                    node.span,
-                    help="remove the job, or comment it out with `#`",
-                )
-            )
-        errors = Collector()
-        models, datasets = self.program.models, self.program.datasets
-        known = self._named(node.model, models, "E401", "model", errors)
-        described = self._named(node.data, datasets, "E402", "data block", errors)
-        options = read_options(node, self.program.module.env, errors)
-        if described:
-            try:
-                self.program.fields(self.data)
-            except DnnError as error:
-                errors.add(error)
-                described = False
-        if known and described and options is not None:
-            return self._planned(options, errors)
-        if known:
-            # The job is not planned, but the network can be judged without it.
-            errors.add(DnnError(self.program.faults_of(self.model)))
-        raise DnnError(errors.diagnostics)
-
-    def _planned(self, options: TrainOptions, errors: Collector) -> TrainingPlan:
-        """The plan, where it has no errors and there have been none before it."""
-        try:
-            plan = self.plan_with(options)
-            require_distinct_names(plan.step, self.node.span)
-        except DnnError as error:
-            errors.add(error)
-            raise DnnError(errors.diagnostics) from None
-        errors.raise_if_any()
-        return plan
+        raise self._unsupported()
 
     def options(self) -> TrainOptions:
         """The options as written; raises DnnError with every error found."""
-        errors = Collector()
-        options = read_options(self.node, self.program.module.env, errors)
-        errors.raise_if_any()
-        assert options is not None, "without a loss there has been an error"
-        return options
+        raise self._unsupported()
 
     def plan_with(
         self,
@@ -110,20 +90,29 @@ class Job:
         sizes: Mapping[str, int] | None = None,
     ) -> TrainingPlan:
         """The plan with settings and sizes of the model in place of its own."""
-        fields: dict[str, FieldShape] = self.program.fields(self.data)
-        return plan_training(
-            self.program.models[self.model],
-            settings or {},
-            fields,
-            options,
-            name=self.name,
-            data=self.data,
-            env=self.program.module.env,
-            span=self.node.span,
-            sizes=sizes,
+        raise self._unsupported()
+
+    def run(
+        self,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> TrainingResult:
+        """Do the job; `folder` keeps the run, and nothing is kept without it. Raises DnnError."""
+        raise self._unsupported()
+
+    def _unsupported(self) -> DnnError:
+        return DnnError(
+            Diagnostic(
+                "E408",
+                f"`{self.kind}` jobs are not supported by this version",
+                self.node.span,
+                help="remove the job, or comment it out with `#`",
+            )
         )
 
-    def _named(
+    def known(
         self, node: tree.Name, known: Iterable[str], code: str, what: str, errors: Collector
     ) -> bool:
         names = list(known)
@@ -143,30 +132,3 @@ class Job:
             )
         )
         return False
-
-    def run(
-        self,
-        folder: Path | None = None,
-        *,
-        resume: bool = False,
-        progress: Progress | None = None,
-    ) -> TrainingResult:
-        """Train; `folder` keeps the run, and nothing is kept without it.
-
-        Raises DnnError, also (E607) where the data hold indices or labels that are out of range.
-        """
-        from dnnc.model.rows import check_rows
-        from dnnc.train.loop import train
-
-        plan = self.plan()
-        dataset = self.program.dataset(plan.data)
-        check_rows(plan, dataset)
-        return train(
-            plan,
-            dataset,
-            compile=compile_graph,
-            folder=folder,
-            resume=resume,
-            progress=progress,
-            program=self.program.text,
-        )

@@ -11,7 +11,7 @@ from dnnc.elaborate.module import Module, survey_module
 from dnnc.elaborate.network import FieldShape, walk_model
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.types import DType
-from dnnc.model.job import Job
+from dnnc.model.job import make_job
 from dnnc.model.model import Model
 from dnnc.syntax import tree
 from dnnc.syntax.parse import read_source
@@ -52,7 +52,7 @@ class Program:
     def __init__(self, module: Module, arrays: dict[str, object]) -> None:
         self.module = module
         self.arrays = arrays
-        self.jobs = [Job(self, node) for node in module.jobs]
+        self.jobs = [make_job(self, node) for node in module.jobs]
         self._fields: dict[str, dict[str, FieldShape]] = {}
         self._datasets: dict[str, Dataset] = {}
 
