@@ -1,8 +1,8 @@
 """dnnc: a compiler for neural networks.
 
-    import dnnc
-    program = dnnc.load("digits.dnn")
-    results = program.run()
+import dnnc
+program = dnnc.load("digits.dnn")
+results = program.run()
 """
 
 from __future__ import annotations

@@ -255,8 +255,10 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
 
 
 def _build_rows(tile: Tile) -> Callable[..., tuple[int, int, int]]:
-    """Where a block of rows of A begins, how far apart rows are, and elements of a row; the block is
-    copied where that is better."""
+    """Where a block of rows of A begins, how far apart rows are, and elements of a row.
+
+    The block is copied where that is better.
+    """
     from dnnc.kernels.intrinsics import copy_bytes, slot
     from dnnc.kernels.packing import build_transpose
     from dnnc.kernels.subroutine import subroutine
