@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import dnnc
+from dnnc.std import library_sources
 from dnnc.syntax.tokens import RESERVED
 from tests.test_docs import PAGES, snippets
 
@@ -108,10 +109,13 @@ model Uses(n = 2) {
 
 @lru_cache(maxsize=1)
 def texts() -> tuple[str, ...]:
-    """Files to be damaged: examples, snippets of the tests, snippets of the documentation."""
+    """Files to be damaged: examples, snippets of tests and documentation, and the library itself
+    as a user's own definitions.
+    """
     paths = [*(ROOT / "examples").glob("*.dnn"), *(ROOT / "tests/syntax/snippets").glob("*.dnn")]
     found = [path.read_text(encoding="utf-8") for path in sorted(paths)]
     found += [s.text for page in PAGES for s in snippets(page) if s.language == "dnn"]
+    found += [source.text + LIBRARY for source in library_sources()]
     # A name in another's place should not make hundreds of layers: that is correct, but slow.
     return tuple(LARGE.sub("20", text) for text in (*found, LIBRARY))
 
