@@ -286,6 +286,8 @@ class Expressions(Arithmetic):
             self.session.fail(
                 "E103", f"{describe(callee)} got {count_of(len(positional), 'argument')}", span,
                 f"it takes {len(names)}: {listing(names)}" if names else "it takes none",
+                f"blocks stand in braces: `{callee.name} {{ … }}`"
+                if isinstance(callee, BlockValue) and callable_value(positional[-1]) else None,
             )  # fmt: skip
         bound = dict(zip(names, positional, strict=False))
         for name, value in named.items():

@@ -26,6 +26,7 @@ def match_shape(el: Expressions, shape: tree.Shape, x: Tensor, name: str, env: E
         el.session.fail(
             "E210", f"`{name}` has rank {needed}, got {x.type}",
             notes=(Note(f"`{name}` is declared here", shape.span), *el.session.made_at(x)),
+            help="`insert_axis` adds an axis of size one" if x.rank == len(entries) - 1 else None,
         )  # fmt: skip
     first = spread[0] if spread else len(entries)
     middle = x.rank - len(entries)
@@ -151,6 +152,8 @@ def check_shape(
         el.session.fail(
             "E210", f"`{name}` is declared [{declared}], but is {x.type}",
             label=f"this is {x.type}", notes=(Note(f"`{name}` is declared here", shape.span),),
+            help="`flatten`, `mean` over some axes and `last` leave fewer axes"
+            if x.rank > len(dims) else None,
         )  # fmt: skip
     given: list[Axis | None] = []
     for i, axis in enumerate(axes):

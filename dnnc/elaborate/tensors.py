@@ -8,7 +8,16 @@ from typing import Any
 from dnnc import ops
 from dnnc.diagnostics import DnnError
 from dnnc.elaborate.session import Session
-from dnnc.elaborate.values import Axes, Ratio, Size, Tensor, describe, is_number, plain
+from dnnc.elaborate.values import (
+    Axes,
+    Ratio,
+    Size,
+    Tensor,
+    callable_value,
+    describe,
+    is_number,
+    plain,
+)
 from dnnc.ir.graph import Value, origin
 from dnnc.ir.types import DType
 from dnnc.ops.base import TypeRuleError
@@ -68,7 +77,10 @@ class Tensors:
             return self.tensor(self.emit(ops.divide, a.value, b.value), ())
         if isinstance(value, bool | int | float):
             return self.tensor(self.emit(ops.constant, value=value, dtype=dtype), ())
-        self.session.fail("E112", f"a number or a tensor is needed, got {describe(value)}")
+        self.session.fail(
+            "E112", f"a number or a tensor is needed, got {describe(value)}",
+            help="apply it by `->`, as in `x -> relu`" if callable_value(value) else None,
+        )  # fmt: skip
         return None
 
     def as_tensor(self, value: Any) -> Tensor:
