@@ -6,11 +6,10 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 from numba.extending import intrinsic
 
 from dnnc.kernels.line_ir import LineWriter
-from dnnc.kernels.vector_ir import I64, declare, splat
+from dnnc.kernels.vector_ir import I64, calling, declare, splat
 
 __all__ = ["dot_lines", "weighted_line"]
 
@@ -31,14 +30,7 @@ def weighted_line(dtype: str, step: int, kw: int) -> Any:
     def weighted(  # type: ignore[no-untyped-def]
         typing_context, out, source, first, w, i0, i1, wide, wo, weights, weight_step, dh, dw
     ):
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _Writer(builder.module, name, 12, dtype, step).weighted(kw)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 12), generate
+        return calling(name, 12, lambda module: _Writer(module, name, 12, dtype, step).weighted(kw))
 
     return weighted
 
@@ -57,14 +49,7 @@ def dot_lines(dtype: str, step: int) -> Any:
     def dot(  # type: ignore[no-untyped-def]
         typing_context, sums, source, first, w, i0, i1, kw, wo, dy, down
     ):
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _Writer(builder.module, name, 10, dtype, step).dot()
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 10), generate
+        return calling(name, 10, lambda module: _Writer(module, name, 10, dtype, step).dot())
 
     return dot
 

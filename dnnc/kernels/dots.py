@@ -9,11 +9,20 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 from numba.extending import intrinsic
 
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, declare, internal, masked, splat
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I32,
+    I64,
+    calling,
+    declare,
+    internal,
+    masked,
+    splat,
+)
 
 __all__ = ["ROWS", "dot_rows"]
 
@@ -34,14 +43,7 @@ def dot_rows(tile: Tile) -> Any:
 
     @intrinsic
     def dot(typing_context, out, x, a, a_row, rows, depth):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _write(builder.module, name, tile)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 6), generate
+        return calling(name, 6, lambda module: _write(module, name, tile))
 
     return dot
 

@@ -16,11 +16,20 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 from numba.extending import intrinsic
 
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, declare, internal, masked, splat
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I32,
+    I64,
+    calling,
+    declare,
+    internal,
+    masked,
+    splat,
+)
 
 __all__ = ["micro_kernel"]
 
@@ -43,14 +52,7 @@ def micro_kernel(tile: Tile, table: str = "") -> Any:
     def multiply_tile(  # type: ignore[no-untyped-def]
         typing_context, rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add
     ):
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _TileWriter(builder.module, name, tile).write(table)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 12), generate
+        return calling(name, 12, lambda module: _TileWriter(module, name, tile).write(table))
 
     return multiply_tile
 

@@ -9,12 +9,11 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 from numba.extending import intrinsic
 
 from dnnc.kernels.target import host
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, internal, masked, splat
+from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, calling, internal, masked, splat
 
 __all__ = ["copy_rows", "gather_rows", "pad_row", "transpose_block", "transpose_side"]
 
@@ -31,14 +30,7 @@ def transpose_block(bytes_each: int) -> Any:
 
     @intrinsic
     def transpose(typing_context, target, target_row, source, source_row):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _write_transpose(builder.module, name, bytes_each, side)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 4), generate
+        return calling(name, 4, lambda module: _write_transpose(module, name, bytes_each, side))
 
     return transpose
 
@@ -92,14 +84,7 @@ def pad_row(tile: Tile, step: int = 1) -> Any:
 
     @intrinsic
     def pad(typing_context, target, source, first, count, wide):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _write_pad_row(builder.module, name, tile, step)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 5), generate
+        return calling(name, 5, lambda module: _write_pad_row(module, name, tile, step))
 
     return pad
 
@@ -155,14 +140,7 @@ def copy_rows(tile: Tile) -> Any:
     def copy(  # type: ignore[no-untyped-def]
         typing_context, target, target_row, source, source_row, rows, count
     ):
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _write_copy_rows(builder.module, name, tile)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 6), generate
+        return calling(name, 6, lambda module: _write_copy_rows(module, name, tile))
 
     return copy
 
@@ -218,14 +196,7 @@ def gather_rows(tile: Tile) -> Any:
     def gather(  # type: ignore[no-untyped-def]
         typing_context, target, target_row, source, offsets, rows, count
     ):
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _write_gather_rows(builder.module, name, tile)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 6), generate
+        return calling(name, 6, lambda module: _write_gather_rows(module, name, tile))
 
     return gather
 

@@ -10,7 +10,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from dnnc.kernels.line_ir import LineWriter, Loop
-from dnnc.kernels.vector_ir import I64
+from dnnc.kernels.vector_ir import I64, calling
 
 __all__ = ["gradient_line", "pool_line"]
 
@@ -27,14 +27,9 @@ def pool_line(dtype: str, step: int, largest: bool) -> Any:
 
     @intrinsic
     def pool(typing_context, out, source, first, w, i0, i1, kw, wo):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = _PoolWriter(builder.module, name, 8, dtype, step).pool(largest)
-            builder.call(function, values)
-            return context.get_dummy_value()
-
-        return types.void(*(types.int64,) * 8), generate
+        return calling(
+            name, 8, lambda module: _PoolWriter(module, name, 8, dtype, step).pool(largest)
+        )
 
     return pool
 

@@ -1,10 +1,24 @@
-"""What functions written as LLVM vector code share. Imports llvmlite alone."""
+"""What functions written as LLVM vector code share. Imports llvmlite, and numba when called."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from llvmlite import ir
 
-__all__ = ["BYTES", "FLOATS", "I1", "I32", "I64", "declare", "internal", "masked", "splat"]
+__all__ = [
+    "BYTES",
+    "FLOATS",
+    "I1",
+    "I32",
+    "I64",
+    "calling",
+    "declare",
+    "internal",
+    "masked",
+    "splat",
+]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 BYTES = ir.IntType(8).as_pointer()
@@ -24,6 +38,23 @@ def internal(module: ir.Module, name: str, arguments: int) -> ir.Function:
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
     return function
+
+
+def calling(
+    name: str, arity: int, write: Callable[[ir.Module], ir.Function]
+) -> tuple[Any, Callable[..., Any]]:
+    """What an intrinsic of `arity` integers returns that calls one function of its module.
+
+    `write` writes the function, of that name, into a module that lacks it.
+    """
+    from numba.core import types
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        function = builder.module.globals.get(name) or write(builder.module)
+        builder.call(function, values)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * arity), generate
 
 
 def declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:

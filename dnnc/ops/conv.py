@@ -127,12 +127,16 @@ class Convolution(Operator):
     def _windows(self, x: Array, kernel: tuple[int, ...]) -> Array:
         """Windows [groups, N, C / groups, Ho, Wo, kh, kw] of x."""
         seen = windows(embed(x, self.pads), kernel, self.strides, self.dilations)
-        split = seen.reshape(seen.shape[0], self.groups, -1, *seen.shape[2:])
+        split = seen.reshape(
+            seen.shape[0], self.groups, seen.shape[1] // self.groups, *seen.shape[2:]
+        )
         return split.swapaxes(0, 1)
 
     def _grouped(self, y: Array) -> Array:
         """[groups, N, O / groups, Ho, Wo] of y."""
-        return y.reshape(y.shape[0], self.groups, -1, *y.shape[2:]).swapaxes(0, 1)
+        return y.reshape(y.shape[0], self.groups, y.shape[1] // self.groups, *y.shape[2:]).swapaxes(
+            0, 1
+        )
 
 
 @operator

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, TypedDict
 
 import numpy as np
@@ -134,7 +135,7 @@ class MaxPoolGradient(Pooling):
         inside = self._windows(np.ones_like(x, bool))
         largest = seen.max((-2, -1), keepdims=True)
         candidates = inside & ((seen == largest) | np.isnan(seen))
-        flat = candidates.reshape(*candidates.shape[:-2], -1)
+        flat = candidates.reshape(*candidates.shape[:-2], prod(candidates.shape[-2:]))
         first = flat & (np.cumsum(flat, -1) == 1)
         parts = first.reshape(candidates.shape) * dy[..., None, None]
         return (spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, _ONES),)

@@ -226,3 +226,13 @@ def test_random_numbers_follow_seed_and_step() -> None:
     one, same, other = (run(op, np.int64(7), np.int64(step)) for step in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).all()
+
+
+def test_windows_of_an_empty_batch() -> None:
+    x, dy = np.zeros((0, 2, 4, 4)), np.zeros((0, 2, 2, 2))
+    pool = ops.OPERATORS["max_pool_gradient"](window=(2, 2), strides=(2, 2), pads=(0, 0, 0, 0))
+    assert run(pool, x, dy).shape == x.shape
+    value, weight = (Value(TensorType.make(DType.F64, s)) for s in (x.shape, (6, 1, 3, 3)))
+    node = ops.conv(value, weight, pads=(1, 1, 1, 1), groups=2).node
+    assert node is not None
+    assert run(node.op, x, np.ones((6, 1, 3, 3))).shape == (0, 6, 4, 4)
