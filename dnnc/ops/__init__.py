@@ -16,6 +16,12 @@ from dnnc.ops.base import (
     apply_all,
     operator,
 )
+from dnnc.ops.channels_last import (
+    ConvLast,
+    ConvLastInputGradient,
+    ConvLastWeightGradient,
+    PackWeights,
+)
 from dnnc.ops.control import (
     Fused,
     Scan,
@@ -178,6 +184,9 @@ __all__ = [
     "Constant",
     "Conv",
     "ConvInputGradient",
+    "ConvLast",
+    "ConvLastInputGradient",
+    "ConvLastWeightGradient",
     "ConvWeightGradient",
     "Cos",
     "Divide",
@@ -214,6 +223,7 @@ __all__ = [
     "OnnxOp",
     "Operand",
     "Operator",
+    "PackWeights",
     "Pad",
     "Power",
     "RandomUniform",
