@@ -1,0 +1,271 @@
+"""Convolutions with channels last by Winograd's method.
+
+A thread takes a block of bands (`dnnc.kernels.winograd_blocks`). It transforms the tiles of input
+into matrices V [product, tile, channel]; then, panel by panel of the weights, each is multiplied
+by its packed matrix, and the products [product, tile, output] are transformed back into lines of
+the result. All of a block stays in the second-level cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dnnc.ir.dims import dim
+from dnnc.ir.graph import Value
+from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
+from dnnc.kernels.code import Code
+from dnnc.kernels.epilogue import Epilogue, Region, epilogue_arguments
+from dnnc.kernels.strips import Strip, strip_kernel
+from dnnc.kernels.winograd_blocks import Scheme, build_fill
+
+__all__ = ["winograd_calls"]
+
+#: Bytes of V and of the products of a panel that a block may take.
+BUDGET = 512 * 1024
+
+_OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
+_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED = range(12, 18)
+_SLAB, _V, _M, _RESULT, _WORDS, _STRIP, _FLAT, _EPILOGUE, _SLOTS = range(18, 27)
+
+
+def winograd_calls(
+    op: Any, x: Value, packed: Value, y: Value, epilogue: Epilogue | None = None
+) -> list[Call]:
+    """The call that convolves x [N, H, W, C] by packed weights into the memory of y [N, Ho, Wo, O],
+    or gives the sums to an epilogue."""
+    scheme = Scheme.of(op, x, y, int(packed.shape[3]))
+    tile, size = scheme.tile, scheme.tile.bytes_each
+    filled, products = scheme.filled(scheme.channels), scheme.count**2
+    bands = _bands(scheme)
+    tiles_each = bands * scheme.across
+    v_step = scheme.spread(tiles_each * filled)
+    m_step = scheme.spread(tiles_each * scheme.width)
+    reach = scheme.across * scheme.results + scheme.taps - 1
+    lines = (bands * scheme.results + scheme.taps - 1) * reach * filled * size
+    result = bands * scheme.results * scheme.across * scheme.results * scheme.width * size
+    scratch = (lines, v_step * products, m_step * products, result)
+    arguments: tuple[Argument, ...] = (
+        # An epilogue stores by itself.
+        Integer.of(0) if epilogue else Buffer(y, written=True),
+        Buffer(x),
+        Buffer(packed),
+        *(Integer.of(s) for s in (*x.shape, *y.shape[1:], *op.pads[:2])),
+        *(Integer.of(s) for s in (scheme.across, scheme.down, bands, v_step, m_step, filled)),
+        *(Scratch(dim(bytes), per_thread=True) for bytes in scratch),
+        Scratch(dim(8 * (Strip.WORDS + Region.WORDS)), per_thread=True),
+        Code(strip_kernel(scheme.dtype, tile.vectors)),
+        Integer.of(int(epilogue is None or epilogue.flat)),
+        *epilogue_arguments(epilogue),
+    )
+    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width)
+    flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
+    in_place = epilogue.in_place if epilogue else ()
+    kernel = make_kernel("winograd", lambda: _build(scheme), *key, tile)
+    return [Call(kernel, arguments, flops, in_place)]
+
+
+def _bands(scheme: Scheme) -> int:
+    """Bands in a block: as the budget allows, and tiles that fill the register tile."""
+    each = scheme.filled(scheme.channels) + scheme.width
+    most = BUDGET // (scheme.count**2 * each * scheme.tile.bytes_each) // scheme.across
+    rows = scheme.tile.rows
+    options = range(1, max(min(most, 64 // scheme.across), 1) + 1)
+
+    def waste(bands: int) -> float:
+        """Rows of register tiles for each tile, and something for each block."""
+        tiles = bands * scheme.across
+        return -(-tiles // rows) * rows / tiles + 2 / tiles
+
+    return min(options, key=waste)
+
+
+def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
+    """The driver. Threads share the bands; or else, where those are few, the panels."""
+    from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.subroutine import subroutine
+
+    spread = subroutine(_build_spread(scheme))
+    panel = subroutine(_build_panel(scheme))
+    width = scheme.width
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        most, bands = slot(args, _BANDS), slot(args, _N) * slot(args, _DOWN)
+        panels = (slot(args, _O) + width - 1) // width
+        start, stop = share(bands, 1, tid, threads)
+        first, last = 0, panels
+        if bands * slot(args, _ACROSS) < 8 * threads and panels >= threads:
+            start, stop = 0, bands
+            first, last = share(panels, 1, tid, threads)
+        for band in range(start, stop, most):
+            end = min(band + most, stop)
+            spread(args, band, end)
+            for p in range(first, last):
+                panel(args, band, end, p)
+        return 0
+
+    return kernel
+
+
+def _build_spread(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, band, end)`: V of the tiles of the bands from `band` to `end`."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.winograd_ir import both_sides
+
+    tile, results, taps, count = scheme.tile, scheme.results, scheme.taps, scheme.count
+    fill = subroutine(build_fill(tile))
+    transform = both_sides(f"bt_{results}_{taps}", scheme.matrices.bt, tile)
+    size, lanes = tile.bytes_each, tile.lanes
+
+    def spread(args: int, band: int, end: int) -> None:
+        h, w, c, filled = slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED)
+        across, down, step = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _V_STEP)
+        slab, to = slot(args, _SLAB), slot(args, _V)
+        columns = across * results + taps - 1
+        pixel = filled * size
+        while band < end:
+            image, row = band // down, band % down
+            run = min(down - row, end - band)
+            lines = run * results + taps - 1
+            source = slot(args, _IN) + image * h * w * c * size
+            y, x = row * results - slot(args, _TOP), -slot(args, _LEFT)
+            fill(slab, source, h, w, c, filled, y, lines, x, columns)
+            for i in range(run):
+                for j in range(across):
+                    at = slab + (i * columns + j) * results * pixel
+                    transform(to, count * step, step, at, columns * pixel, pixel, filled // lanes)
+                    to += pixel
+            band += run
+
+    return spread
+
+
+def _build_panel(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, band, end, p)`: the outputs of panel p in the bands from `band` to `end`."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    multiply = subroutine(_build_multiply(scheme))
+    gather = subroutine(_build_gather(scheme))
+    deliver = subroutine(_build_deliver(scheme))
+    tile, results, width = scheme.tile, scheme.results, scheme.width
+    size, lanes = tile.bytes_each, tile.lanes
+
+    def panel(args: int, band: int, end: int, p: int) -> None:
+        down, across, outputs = slot(args, _DOWN), slot(args, _ACROSS), slot(args, _O)
+        ho, wo = slot(args, _HO), slot(args, _WO)
+        some = min(outputs - p * width, width)
+        multiply(args, (end - band) * across, p)
+        # Whole tiles of whole vectors go where they belong; others are cut on their way.
+        whole = slot(args, _OUT) != 0 and some % lanes == 0
+        whole = whole and ho % results == 0 and wo % results == 0
+        source = slot(args, _M)
+        while band < end:
+            image, row = band // down, band % down
+            run = min(down - row, end - band)
+            if whole:
+                to = ((image * ho + row * results) * wo * outputs + p * width) * size
+                to += slot(args, _OUT)
+                gather(args, source, run, to, outputs * size, wo * outputs * size, some // lanes)
+            else:
+                pixel = width * size
+                line = across * results * pixel
+                gather(args, source, run, slot(args, _RESULT), pixel, line, width // lanes)
+                deliver(args, image, row * results, run * results, p * width, some)
+            source += run * across * width * size
+            band += run
+
+    return panel
+
+
+def _build_multiply(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, tiles, p)`: the products of V by the matrices of panel p."""
+    from dnnc.kernels.intrinsics import call_kernel, slot, store
+
+    tile, products, width = scheme.tile, scheme.count**2, scheme.width
+    put, size, most = store("i64"), tile.bytes_each, tile.columns
+
+    def multiply(args: int, tiles: int, p: int) -> None:
+        words, channels = slot(args, _WORDS), slot(args, _C)
+        panels = (slot(args, _O) + width - 1) // width
+        matrix = channels * width * size
+        put(words, 0, tiles)
+        put(words, 1, channels)
+        put(words, 3, slot(args, _FILLED) * size)
+        put(words, 4, size)
+        put(words, 6, width * size)
+        put(words, 8, width * size)
+        put(words, 9, most)
+        put(words, 10, 0)
+        put(words, 11, 0)
+        for f in range(products):
+            put(words, 2, slot(args, _V) + f * slot(args, _V_STEP))
+            for j in range(0, width, most):
+                put(words, 5, slot(args, _PACKED) + (f * panels + p) * matrix + j * size)
+                put(words, 7, slot(args, _M) + f * slot(args, _M_STEP) + j * size)
+                call_kernel(slot(args, _STRIP), words, 0, 0)
+
+    return multiply
+
+
+def _build_gather(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, source, run, to, pixel, line, count)`: `count` vectors of the results of so many
+    bands, of which pixels and lines are so far apart at `to`."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.winograd_ir import both_sides
+
+    tile, results, taps, count = scheme.tile, scheme.results, scheme.taps, scheme.count
+    transform = both_sides(f"at_{results}_{taps}", scheme.matrices.at, tile)
+    each = scheme.width * tile.bytes_each
+
+    def gather(
+        args: int, source: int, run: int, to: int, pixel: int, line: int, vectors: int
+    ) -> None:
+        across, step = slot(args, _ACROSS), slot(args, _M_STEP)
+        for i in range(run):
+            for j in range(across):
+                place = to + i * results * line + j * results * pixel
+                transform(place, line, pixel, source, count * step, step, vectors)
+                source += each
+
+    return gather
+
+
+def _build_deliver(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, image, line, lines, channel, channels)`: results of a run to the epilogue, or to
+    the output."""
+    from dnnc.kernels.intrinsics import call_kernel, copy_bytes, slot, store
+
+    put, size, results = store("i64"), scheme.tile.bytes_each, scheme.results
+    pixel = scheme.width * size
+
+    def deliver(
+        args: int, image: int, line: int, lines: int, channel: int, channels: int
+    ) -> None:
+        ho, wo, outputs = slot(args, _HO), slot(args, _WO), slot(args, _O)
+        wide = slot(args, _ACROSS) * results
+        lines = min(lines, ho - line)
+        pixels, step = wo, 1
+        if slot(args, _FLAT) and wide == wo:
+            # Lines are one another's continuation.
+            pixels, step = lines * wo, lines
+        region = slot(args, _WORDS) + 12 * 8
+        for i in range(0, lines, step):
+            source = slot(args, _RESULT) + i * wide * pixel
+            if slot(args, _EPILOGUE):
+                put(region, 0, source)
+                put(region, 1, pixel)
+                put(region, 2, pixels)
+                put(region, 3, channels)
+                put(region, 4, image * ho + line + i)
+                put(region, 5, 0)
+                put(region, 6, channel)
+                put(region, 8, 1)
+                call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+            else:
+                to = slot(args, _OUT) + ((image * ho + line + i) * wo * outputs + channel) * size
+                for j in range(pixels):
+                    copy_bytes(to + j * outputs * size, source + j * pixel, channels * size)
+
+    return deliver

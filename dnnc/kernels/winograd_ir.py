@@ -1,0 +1,150 @@
+"""The transforms of Winograd's method, written as LLVM vector code.
+
+Imports numba: import it only inside `Kernel.build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from dnnc.kernels.tiles import Tile
+from dnnc.kernels.vector_ir import BYTES, FLOATS, I64, calling, declare, internal
+
+__all__ = ["both_sides"]
+
+Matrix = tuple[tuple[Fraction, ...], ...]
+
+
+@cache
+def both_sides(name: str, matrix: Matrix, tile: Tile) -> Any:
+    """The intrinsic `f(target, target_row, target_column, source, source_row, source_column,
+    count)`: `M X M^T` for a matrix M [p, q] and tensors X [q, q], element by element.
+
+    An element of X is `count` vectors of the tile's lanes, adjacent in memory, and so is one of the
+    result [p, p]. Strides are in bytes. `name` tells matrices apart.
+    """
+    name = f"dnnc_both_sides_{name}_{tile.dtype}x{tile.lanes}"
+
+    @intrinsic
+    def transform(  # type: ignore[no-untyped-def]
+        typing_context, target, target_row, target_column, source, source_row, source_column, count
+    ):
+        return calling(name, 7, lambda module: _write(module, name, matrix, tile))
+
+    return transform
+
+
+def _write(module: ir.Module, name: str, matrix: Matrix, tile: Tile) -> ir.Function:
+    function = internal(module, name, 7)
+    target, target_row, target_column, source, source_row, source_column, count = function.args
+    vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
+    results, terms, size = len(matrix), len(matrix[0]), tile.bytes_each
+    entry = function.append_basic_block("entry")
+    loop, end = function.append_basic_block("loop"), function.append_basic_block("end")
+    builder = ir.IRBuilder(entry)
+    to, at = builder.inttoptr(target, BYTES), builder.inttoptr(source, BYTES)
+    builder.cbranch(builder.icmp_signed(">", count, I64(0)), loop, end)
+    builder.position_at_end(loop)
+    k = builder.phi(I64)
+    start = builder.mul(k, I64(tile.lanes * size))
+
+    def place(base: ir.Value, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
+        offset = builder.add(builder.mul(row, I64(i)), builder.mul(column, I64(j)))
+        return builder.bitcast(
+            builder.gep(base, [builder.add(start, offset)]), vector.as_pointer()
+        )
+
+    linear = _linear(module, builder, matrix, vector)
+    columns = []
+    for j in range(terms):
+        column = []
+        for i in range(terms):
+            loaded = builder.load(place(at, i, source_row, j, source_column))
+            loaded.align = size
+            column.append(loaded)
+        columns.append(linear(column))
+    for i in range(results):
+        for j, value in enumerate(linear([column[i] for column in columns])):
+            builder.store(value, place(to, i, target_row, j, target_column)).align = size
+    following = builder.add(k, I64(1))
+    k.add_incoming(I64(0), entry)
+    k.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+def _linear(
+    module: ir.Module, builder: ir.IRBuilder, matrix: Matrix, vector: ir.VectorType
+) -> Callable[[Sequence[ir.Value]], list[ir.Value]]:
+    """What multiplies the matrix by a column of vectors.
+
+    Rows, or else columns, that differ in the sign of every other number belong to points that are
+    each other's negative: such a pair shares its sum of even and its sum of odd terms.
+    """
+    suffix = f"v{vector.count}f{32 if vector.element == FLOATS['f32'] else 64}"
+    multiply_add = declare(module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
+
+    def number(value: Fraction) -> ir.Constant:
+        return ir.Constant(vector, [float(value)] * vector.count)
+
+    def combine(terms: list[tuple[Fraction, ir.Value]]) -> ir.Value:
+        """The sum of products; those with 1 or -1 come first and take no multiplication."""
+        ordered = sorted((t for t in terms if t[0] != 0), key=lambda t: abs(t[0]) != 1)
+        total: ir.Value | None = None
+        for factor, value in ordered:
+            if total is None:
+                total = value if factor == 1 else builder.fmul(number(factor), value)
+            elif factor == 1:
+                total = builder.fadd(total, value)
+            elif factor == -1:
+                total = builder.fsub(total, value)
+            else:
+                total = builder.call(multiply_add, [number(factor), value, total])
+        return total if total is not None else ir.Constant(vector, [0.0] * vector.count)
+
+    def by_rows(values: Sequence[ir.Value]) -> list[ir.Value]:
+        results: list[ir.Value | None] = [None] * len(matrix)
+        for i, other in _pairs(matrix):
+            terms = list(zip(matrix[i], values, strict=True))
+            even, odd = combine(terms[::2]), combine(terms[1::2])
+            results[i], results[other] = builder.fadd(even, odd), builder.fsub(even, odd)
+        for i, row in enumerate(matrix):
+            if results[i] is None:
+                results[i] = combine(list(zip(row, values, strict=True)))
+        return list(results)
+
+    def by_columns(values: Sequence[ir.Value]) -> list[ir.Value]:
+        terms: list[list[tuple[Fraction, ir.Value]]] = [[] for _ in matrix]
+        paired: set[int] = set()
+        for j, other in _pairs(flipped):
+            paired |= {j, other}
+            total = builder.fadd(values[j], values[other])
+            difference = builder.fsub(values[j], values[other])
+            for i, row in enumerate(matrix):
+                terms[i].append((row[j], total if row[j] == row[other] else difference))
+        for j, value in enumerate(values):
+            if j not in paired:
+                for i, row in enumerate(matrix):
+                    terms[i].append((row[j], value))
+        return [combine(sum_) for sum_ in terms]
+
+    flipped = tuple(zip(*matrix, strict=True))
+    return by_rows if _pairs(matrix) or not _pairs(flipped) else by_columns
+
+
+def _pairs(rows: Matrix) -> list[tuple[int, int]]:
+    """Pairs of rows that are equal at even places and opposite at odd ones, and not zero there."""
+    found = []
+    for i, row in enumerate(rows):
+        mirrored = tuple(-number if k % 2 else number for k, number in enumerate(row))
+        if mirrored in rows[i + 1 :] and mirrored != row:
+            found.append((i, rows.index(mirrored, i + 1)))
+    return found
