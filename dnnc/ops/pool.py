@@ -1,6 +1,7 @@
 """The largest element and the sum of windows that move over the last two axes of [N, C, H, W].
 
-The result has `floor((H + top + bottom - window) / stride) + 1` rows, and columns alike.
+The result has `floor((H + top + bottom - window) / stride) + 1` rows, and columns alike. With
+`channels_last`, which programs do not write but passes choose, images are [N, H, W, C].
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Movement(TypedDict):
     window: tuple[Dim, Dim]
     strides: tuple[Dim, Dim]
     pads: Padding
+    channels_last: bool
 
 
 _ONES = (dim(1), dim(1))
@@ -68,28 +70,38 @@ _ONES = (dim(1), dim(1))
 
 @dataclass(frozen=True, kw_only=True)
 class Pooling(Operator):
-    """Base of pooling and its gradients. `pads` are top, left, bottom, right."""
+    """Base of pooling and its gradients.
+
+    `pads` are top, left, bottom, right; images are [N, H, W, C] where `channels_last`.
+    """
 
     window: tuple[Dim, Dim]
     strides: tuple[Dim, Dim]
     pads: Padding = NO_PADDING
+    channels_last: bool = False
 
     @property
     def movement(self) -> Movement:
         """The attributes that a pooling operator and its gradient share."""
-        return {"window": self.window, "strides": self.strides, "pads": self.pads}
+        return {
+            "window": self.window,
+            "strides": self.strides,
+            "pads": self.pads,
+            "channels_last": self.channels_last,
+        }
 
     def _result(self, x: TensorType) -> TensorType:
         check_dtype(self.name, NUMBERS, x)
         check_rank(self.name, x, 4)
         check_positive(self.name, "the window", *self.window)
         check_positive(self.name, "a stride", *self.strides)
+        first = 1 if self.channels_last else 2
         size = [
-            output_size(self.name, x.shape[2 + i], self.window[i], self.strides[i],
+            output_size(self.name, x.shape[first + i], self.window[i], self.strides[i],
                         (self.pads[i], self.pads[2 + i]), dim(1))
             for i in range(2)
         ]  # fmt: skip
-        return TensorType(x.dtype, (*x.shape[:2], *size))
+        return TensorType(x.dtype, (*x.shape[:first], *size, *x.shape[first + 2 :]))
 
     def _agree(self, expected: TensorType, given: TensorType, operand: int) -> None:
         if expected != given:
@@ -100,7 +112,16 @@ class Pooling(Operator):
                 operand,
             )
 
+    def _first(self, x: Array) -> Array:
+        """An image, or the result for one, as [N, C, H, W]."""
+        return x.transpose(0, 3, 1, 2) if self.channels_last else x
+
+    def _back(self, x: Array) -> Array:
+        """The inverse of `_first`."""
+        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if self.channels_last else x
+
     def _windows(self, x: Array, fill: float = 0) -> Array:
+        """Every window of an image [N, C, H, W]."""
         return windows(embed(x, self.pads, fill), self.window, self.strides, _ONES)
 
 
@@ -114,7 +135,7 @@ class MaxPool(Pooling):
         return (self._result(x),)
 
     def evaluate(self, x: Array) -> tuple[Array, ...]:
-        return (self._windows(x, lowest(x)).max((-2, -1)),)
+        return (self._back(self._windows(self._first(x), lowest(x)).max((-2, -1))),)
 
     def gradient(self, dz: Value, z: Value, x: Value) -> Gradients:
         return (apply(MaxPoolGradient(**self.movement), x, dz),)
@@ -131,6 +152,7 @@ class MaxPoolGradient(Pooling):
         return (x,)
 
     def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:
+        x, dy = self._first(x), self._first(dy)
         seen = self._windows(x, lowest(x))
         inside = self._windows(np.ones_like(x, bool))
         largest = seen.max((-2, -1), keepdims=True)
@@ -138,7 +160,8 @@ class MaxPoolGradient(Pooling):
         flat = candidates.reshape(*candidates.shape[:-2], prod(candidates.shape[-2:]))
         first = flat & (np.cumsum(flat, -1) == 1)
         parts = first.reshape(candidates.shape) * dy[..., None, None]
-        return (spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, _ONES),)
+        dx = spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, _ONES)
+        return (self._back(dx),)
 
     def gradient(self, dz: Value, z: Value, x: Value, dy: Value) -> Gradients:
         raise NoGradientError("max pooling has no second derivative")
@@ -154,7 +177,7 @@ class SumPool(Pooling):
         return (self._result(x),)
 
     def evaluate(self, x: Array) -> tuple[Array, ...]:
-        return (self._windows(x).sum((-2, -1), dtype=x.dtype),)
+        return (self._back(self._windows(self._first(x)).sum((-2, -1), dtype=x.dtype)),)
 
     def gradient(self, dz: Value, z: Value, x: Value) -> Gradients:
         return (apply(SumPoolGradient(**self.movement, shape=x.shape), dz),)
@@ -174,10 +197,11 @@ class SumPoolGradient(Pooling):
         return (x,)
 
     def evaluate(self, dy: Array) -> tuple[Array, ...]:
-        kernel = tuple(int(s) for s in self.window)
+        dy, kernel = self._first(dy), tuple(int(s) for s in self.window)
         parts = np.broadcast_to(dy[..., None, None], (*dy.shape, *kernel))
-        shape = tuple(int(s) for s in self.shape)
-        return (spread(parts, shape, self.strides, self.pads, _ONES),)
+        n, *rest = (int(s) for s in self.shape)
+        shape = (n, rest[2], *rest[:2]) if self.channels_last else (n, *rest)
+        return (self._back(spread(parts, shape, self.strides, self.pads, _ONES)),)
 
     def gradient(self, dz: Value, z: Value, dy: Value) -> Gradients:
         return (apply(SumPool(**self.movement), dz),)
@@ -188,9 +212,11 @@ def max_pool(
     window: Iterable[DimLike],
     strides: Iterable[DimLike] | None = None,
     pads: Iterable[DimLike] = (0, 0, 0, 0),
+    *,
+    channels_last: bool = False,
 ) -> Value:
     """The largest element of each window; strides are the window where not given."""
-    return apply(MaxPool(**_movement(window, strides, pads)), x)
+    return apply(MaxPool(**_movement(window, strides, pads, channels_last)), x)
 
 
 def max_pool_gradient(
@@ -199,9 +225,11 @@ def max_pool_gradient(
     window: Iterable[DimLike],
     strides: Iterable[DimLike] | None = None,
     pads: Iterable[DimLike] = (0, 0, 0, 0),
+    *,
+    channels_last: bool = False,
 ) -> Value:
     """The gradient of `max_pool`."""
-    return apply(MaxPoolGradient(**_movement(window, strides, pads)), x, dy)
+    return apply(MaxPoolGradient(**_movement(window, strides, pads, channels_last)), x, dy)
 
 
 def sum_pool(
@@ -209,9 +237,11 @@ def sum_pool(
     window: Iterable[DimLike],
     strides: Iterable[DimLike] | None = None,
     pads: Iterable[DimLike] = (0, 0, 0, 0),
+    *,
+    channels_last: bool = False,
 ) -> Value:
     """The sum of each window; strides are the window where not given."""
-    return apply(SumPool(**_movement(window, strides, pads)), x)
+    return apply(SumPool(**_movement(window, strides, pads, channels_last)), x)
 
 
 def sum_pool_gradient(
@@ -220,18 +250,24 @@ def sum_pool_gradient(
     window: Iterable[DimLike],
     strides: Iterable[DimLike] | None = None,
     pads: Iterable[DimLike] = (0, 0, 0, 0),
+    *,
+    channels_last: bool = False,
 ) -> Value:
     """The gradient of `sum_pool` for an input of that shape."""
-    movement = _movement(window, strides, pads)
+    movement = _movement(window, strides, pads, channels_last)
     return apply(SumPoolGradient(**movement, shape=tuple(dim(s) for s in shape)), dy)
 
 
 def _movement(
-    window: Iterable[DimLike], strides: Iterable[DimLike] | None, pads: Iterable[DimLike]
+    window: Iterable[DimLike],
+    strides: Iterable[DimLike] | None,
+    pads: Iterable[DimLike],
+    channels_last: bool,
 ) -> Movement:
     size = pair(window)
     return {
         "window": size,
         "strides": size if strides is None else pair(strides),
         "pads": padding(pads),
+        "channels_last": channels_last,
     }

@@ -134,6 +134,8 @@ POOLS: list[tuple[dict[str, Any], str, str]] = [
     ({"window": sizes(2, 2), "strides": sizes(2, 2)}, "T[1, 2, 4, 5]", "T[1, 2, 2, 2]"),
     ({"window": sizes(3, 2), "strides": sizes(1, 2), "pads": sizes(1, 0, 1, 1)},
      "T[2, 1, 3, 3]", "T[2, 1, 3, 2]"),
+    ({"window": sizes(2, 3), "strides": sizes(2, 1), "channels_last": True},
+     "T[1, 4, 5, 2]", "T[1, 2, 3, 2]"),
     ({"window": sizes(1, 1), "strides": sizes(1, 1)}, "T[1, 1, 1, 1]", "T[1, 1, 1, 1]"),
 ]  # fmt: skip
 
