@@ -243,6 +243,7 @@ def _library_class() -> Any:
             self._final_module.link_in(module)
 
         def _optimize_final_module(self) -> None:
+            _keep_to_itself(self._final_module)
             _optimize(self._final_module)
 
         def _finalize_final_module(self) -> None:
@@ -253,6 +254,17 @@ def _library_class() -> Any:
             return self._final_module
 
     return KernelLibrary
+
+
+def _keep_to_itself(module: Any) -> None:
+    """Hide functions that are linked into a kernel.
+
+    Numba numbers their names in each process anew: two objects from different processes may define
+    different functions of one name, and the linker would take the first for both.
+    """
+    for function in module.functions:
+        if not function.is_declaration and function.linkage != llvm.Linkage.external:
+            function.linkage = llvm.Linkage.internal
 
 
 def _optimize(module: Any) -> None:

@@ -149,3 +149,30 @@ def test_very_many_entries_are_trimmed(tmp_path: Path, monkeypatch: pytest.Monke
         os.utime(path, (k, k))
     compiling._trim(tmp_path)
     assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [7, 8, 9, 10, 11]
+
+
+def test_only_the_kernel_itself_is_visible_to_the_linker() -> None:
+    def build() -> Callable[[int, int, int], int]:
+        from dnnc.kernels.intrinsics import slot
+        from dnnc.kernels.subroutine import subroutine
+
+        def third(args: int) -> int:
+            total = 0
+            for k in range(slot(args, 0)):
+                total += slot(args, k) % 7
+            return total
+
+        call = subroutine(third, returns=1)
+
+        def kernel(args: int, tid: int, threads: int) -> int:
+            return int(call(args) + call(args + 8) * call(args + 16))
+
+        return kernel
+
+    kernel = make_kernel("calls", build)
+    text, _ = optimized_ir(kernel)
+    defined = [line for line in text.splitlines() if line.startswith("define ")]
+    visible = [line for line in defined if not line.startswith("define internal ")]
+    assert len(visible) == 1
+    assert kernel.key in visible[0]
+    assert "third" not in visible[0]
