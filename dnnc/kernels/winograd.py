@@ -17,12 +17,9 @@ from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kern
 from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, epilogue_arguments
 from dnnc.kernels.strips import Strip, strip_kernel
-from dnnc.kernels.winograd_blocks import Scheme, build_fill
+from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_spread
 
 __all__ = ["winograd_calls"]
-
-#: Bytes of V and of the products of a panel that a block may take.
-BUDGET = 512 * 1024
 
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED = range(12, 18)
@@ -41,10 +38,9 @@ def winograd_calls(
     tiles_each = bands * scheme.across
     v_step = scheme.spread(tiles_each * filled)
     m_step = scheme.spread(tiles_each * scheme.width)
-    reach = scheme.across * scheme.results + scheme.taps - 1
-    lines = (bands * scheme.results + scheme.taps - 1) * reach * filled * size
+    slab = scheme.slab(bands, filled, scheme.taps - 1)
     result = bands * scheme.results * scheme.across * scheme.results * scheme.width * size
-    scratch = (lines, v_step * products, m_step * products, result)
+    scratch = (slab, v_step * products, m_step * products, result)
     arguments: tuple[Argument, ...] = (
         # An epilogue stores by itself.
         Integer.of(0) if epilogue else Buffer(y, written=True),
@@ -85,7 +81,7 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import share, slot
     from dnnc.kernels.subroutine import subroutine
 
-    spread = subroutine(_build_spread(scheme))
+    spread = subroutine(build_spread(scheme, "bt"))
     panel = subroutine(_build_panel(scheme))
     width = scheme.width
 
@@ -99,46 +95,17 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
             first, last = share(panels, 1, tid, threads)
         for band in range(start, stop, most):
             end = min(band + most, stop)
-            spread(args, band, end)
+            spread(
+                slot(args, _V), slot(args, _V_STEP), slot(args, _SLAB), slot(args, _IN),
+                slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
+                slot(args, _TOP), slot(args, _LEFT), slot(args, _ACROSS), slot(args, _DOWN),
+                band, end,
+            )  # fmt: skip
             for p in range(first, last):
                 panel(args, band, end, p)
         return 0
 
     return kernel
-
-
-def _build_spread(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, band, end)`: V of the tiles of the bands from `band` to `end`."""
-    from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import subroutine
-    from dnnc.kernels.winograd_ir import both_sides
-
-    tile, results, taps, count = scheme.tile, scheme.results, scheme.taps, scheme.count
-    fill = subroutine(build_fill(tile))
-    transform = both_sides(f"bt_{results}_{taps}", scheme.matrices.bt, tile)
-    size, lanes = tile.bytes_each, tile.lanes
-
-    def spread(args: int, band: int, end: int) -> None:
-        h, w, c, filled = slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED)
-        across, down, step = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _V_STEP)
-        slab, to = slot(args, _SLAB), slot(args, _V)
-        columns = across * results + taps - 1
-        pixel = filled * size
-        while band < end:
-            image, row = band // down, band % down
-            run = min(down - row, end - band)
-            lines = run * results + taps - 1
-            source = slot(args, _IN) + image * h * w * c * size
-            y, x = row * results - slot(args, _TOP), -slot(args, _LEFT)
-            fill(slab, source, h, w, c, filled, y, lines, x, columns)
-            for i in range(run):
-                for j in range(across):
-                    at = slab + (i * columns + j) * results * pixel
-                    transform(to, count * step, step, at, columns * pixel, pixel, filled // lanes)
-                    to += pixel
-            band += run
-
-    return spread
 
 
 def _build_panel(scheme: Scheme) -> Callable[..., None]:
@@ -240,9 +207,7 @@ def _build_deliver(scheme: Scheme) -> Callable[..., None]:
     put, size, results = store("i64"), scheme.tile.bytes_each, scheme.results
     pixel = scheme.width * size
 
-    def deliver(
-        args: int, image: int, line: int, lines: int, channel: int, channels: int
-    ) -> None:
+    def deliver(args: int, image: int, line: int, lines: int, channel: int, channels: int) -> None:
         ho, wo, outputs = slot(args, _HO), slot(args, _WO), slot(args, _O)
         wide = slot(args, _ACROSS) * results
         lines = min(lines, ho - line)

@@ -17,7 +17,11 @@ from dnnc.ir.graph import Value
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.winograd import Winograd, winograd
 
-__all__ = ["Scheme", "build_fill"]
+__all__ = ["BUDGET", "Scheme", "build_spread"]
+
+#: Bytes of transformed tiles that a block may take: with what else it reads, they stay in the
+#: second-level cache.
+BUDGET = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,12 @@ class Scheme:
     @staticmethod
     def of(op: Any, x: Value, y: Value, width: int) -> Scheme:
         """That of a convolution of x [N, H, W, C] to y [N, Ho, Wo, O], whose sizes are known."""
-        sizes = [int(size) for size in (x.shape[3], y.shape[3], y.shape[1], y.shape[2])]
+        channels, outputs, lines, columns = (
+            int(size) for size in (x.shape[3], y.shape[3], y.shape[1], y.shape[2])
+        )
         taps = int(op.kernel[0]) if hasattr(op, "kernel") else int(op.shape[2])
-        return Scheme(str(y.type.dtype), op.tile, taps, *sizes, width)
+        dtype = str(y.type.dtype)
+        return Scheme(dtype, op.tile, taps, channels, outputs, lines, columns, width)
 
     @property
     def matrices(self) -> Winograd:
@@ -62,7 +69,7 @@ class Scheme:
     def tile(self) -> Tile:
         """The register tile of the products."""
         lanes = tiles(self.dtype)[0].lanes
-        return tiles(self.dtype, min(2, max(self.width // lanes, 1)))[0]
+        return tiles(self.dtype, min(2, self.width // lanes))[0]
 
     @property
     def across(self) -> int:
@@ -74,6 +81,11 @@ class Scheme:
         """Bands in an image."""
         return -(-self.lines // self.results)
 
+    def slab(self, bands: int, filled: int, overlap: int) -> int:
+        """Bytes of the slab of a run of so many bands."""
+        lines, columns = bands * self.results + overlap, self.across * self.results + overlap
+        return lines * columns * filled * self.tile.bytes_each
+
     def filled(self, channels: int) -> int:
         """Channels in whole vectors."""
         return -(-channels // self.tile.lanes) * self.tile.lanes
@@ -84,7 +96,49 @@ class Scheme:
         return (elements * self.tile.bytes_each + 63) // 64 // 2 * 128 + 64
 
 
-def build_fill(tile: Tile) -> Callable[..., None]:
+def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
+    """`f(target, step, slab, source, h, w, c, filled, top, left, across, down, band, end)`: the
+    tiles of the bands from `band` to `end`, transformed.
+
+    With `side` "bt" the source is the input of the convolution, [N, h, w, c] with its padding, and
+    tiles overlap; with "a" it is the gradient of its result. `slab` is memory for a run. Matrix f
+    of the target is at `target + f * step`, [tile, filled].
+    """
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.winograd_ir import both_sides, transposed
+
+    tile, results, count = scheme.tile, scheme.results, scheme.count
+    overlap = scheme.taps - 1 if side == "bt" else 0
+    matrix = scheme.matrices.bt if side == "bt" else transposed(scheme.matrices.at)
+    fill = subroutine(_build_fill(tile))
+    transform = both_sides(f"{side}_{results}_{scheme.taps}", matrix, tile)
+    size, lanes = tile.bytes_each, tile.lanes
+
+    def spread(
+        target: int, step: int, slab: int, source: int, h: int, w: int, c: int, filled: int,
+        top: int, left: int, across: int, down: int, band: int, end: int,
+    ) -> None:  # fmt: skip
+        columns = across * results + overlap
+        pixel = filled * size
+        while band < end:
+            image, row = band // down, band % down
+            run = min(down - row, end - band)
+            lines = run * results + overlap
+            at = source + image * h * w * c * size
+            fill(slab, at, h, w, c, filled, row * results - top, lines, -left, columns)
+            for i in range(run):
+                for j in range(across):
+                    at = slab + (i * columns + j) * results * pixel
+                    transform(
+                        target, count * step, step, at, columns * pixel, pixel, filled // lanes
+                    )
+                    target += pixel
+            band += run
+
+    return spread
+
+
+def _build_fill(tile: Tile) -> Callable[..., None]:
     """`f(slab, image, height, width, channels, filled, y, lines, x, columns)`: `lines` by `columns`
     pixels of the image at address `image` from line y and column x on, 0 outside of it."""
     from dnnc.kernels.intrinsics import copy_bytes, zero_bytes

@@ -5,7 +5,7 @@ Imports numba: import it only inside `Kernel.build`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -16,9 +16,13 @@ from numba.extending import intrinsic
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import BYTES, FLOATS, I64, calling, declare, internal
 
-__all__ = ["both_sides"]
+__all__ = ["both_sides", "transposed"]
 
 Matrix = tuple[tuple[Fraction, ...], ...]
+
+
+def transposed(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
 
 
 @cache
@@ -56,11 +60,9 @@ def _write(module: ir.Module, name: str, matrix: Matrix, tile: Tile) -> ir.Funct
 
     def place(base: ir.Value, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
         offset = builder.add(builder.mul(row, I64(i)), builder.mul(column, I64(j)))
-        return builder.bitcast(
-            builder.gep(base, [builder.add(start, offset)]), vector.as_pointer()
-        )
+        return builder.bitcast(builder.gep(base, [builder.add(start, offset)]), vector.as_pointer())
 
-    linear = _linear(module, builder, matrix, vector)
+    linear = _Linear(module, builder, matrix, vector)
     columns = []
     for j in range(terms):
         column = []
@@ -81,63 +83,73 @@ def _write(module: ir.Module, name: str, matrix: Matrix, tile: Tile) -> ir.Funct
     return function
 
 
-def _linear(
-    module: ir.Module, builder: ir.IRBuilder, matrix: Matrix, vector: ir.VectorType
-) -> Callable[[Sequence[ir.Value]], list[ir.Value]]:
-    """What multiplies the matrix by a column of vectors.
+class _Linear:
+    """Multiplies the matrix by a column of vectors.
 
     Rows, or else columns, that differ in the sign of every other number belong to points that are
     each other's negative: such a pair shares its sum of even and its sum of odd terms.
     """
-    suffix = f"v{vector.count}f{32 if vector.element == FLOATS['f32'] else 64}"
-    multiply_add = declare(module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
 
-    def number(value: Fraction) -> ir.Constant:
-        return ir.Constant(vector, [float(value)] * vector.count)
+    def __init__(
+        self, module: ir.Module, builder: ir.IRBuilder, matrix: Matrix, vector: ir.VectorType
+    ) -> None:
+        self.builder, self.matrix, self.vector = builder, matrix, vector
+        suffix = f"v{vector.count}f{32 if vector.element == FLOATS['f32'] else 64}"
+        self.multiply_add = declare(module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
 
-    def combine(terms: list[tuple[Fraction, ir.Value]]) -> ir.Value:
-        """The sum of products; those with 1 or -1 come first and take no multiplication."""
-        ordered = sorted((t for t in terms if t[0] != 0), key=lambda t: abs(t[0]) != 1)
-        total: ir.Value | None = None
-        for factor, value in ordered:
-            if total is None:
-                total = value if factor == 1 else builder.fmul(number(factor), value)
-            elif factor == 1:
-                total = builder.fadd(total, value)
-            elif factor == -1:
-                total = builder.fsub(total, value)
-            else:
-                total = builder.call(multiply_add, [number(factor), value, total])
-        return total if total is not None else ir.Constant(vector, [0.0] * vector.count)
+    def __call__(self, values: Sequence[ir.Value]) -> list[ir.Value]:
+        by_rows = _pairs(self.matrix)
+        by_columns = _pairs(transposed(self.matrix))
+        if by_rows or not by_columns:
+            return self._by_rows(values, by_rows)
+        return self._by_columns(values, by_columns)
 
-    def by_rows(values: Sequence[ir.Value]) -> list[ir.Value]:
-        results: list[ir.Value | None] = [None] * len(matrix)
-        for i, other in _pairs(matrix):
-            terms = list(zip(matrix[i], values, strict=True))
-            even, odd = combine(terms[::2]), combine(terms[1::2])
-            results[i], results[other] = builder.fadd(even, odd), builder.fsub(even, odd)
-        for i, row in enumerate(matrix):
-            if results[i] is None:
-                results[i] = combine(list(zip(row, values, strict=True)))
-        return list(results)
+    def _by_rows(self, values: Sequence[ir.Value], pairs: list[tuple[int, int]]) -> list[ir.Value]:
+        results = {}
+        for i, other in pairs:
+            terms = list(zip(self.matrix[i], values, strict=True))
+            even, odd = self._sum(terms[::2]), self._sum(terms[1::2])
+            results[i] = self.builder.fadd(even, odd)
+            results[other] = self.builder.fsub(even, odd)
+        for i, row in enumerate(self.matrix):
+            if i not in results:
+                results[i] = self._sum(list(zip(row, values, strict=True)))
+        return [results[i] for i in range(len(self.matrix))]
 
-    def by_columns(values: Sequence[ir.Value]) -> list[ir.Value]:
-        terms: list[list[tuple[Fraction, ir.Value]]] = [[] for _ in matrix]
-        paired: set[int] = set()
-        for j, other in _pairs(flipped):
-            paired |= {j, other}
-            total = builder.fadd(values[j], values[other])
-            difference = builder.fsub(values[j], values[other])
-            for i, row in enumerate(matrix):
-                terms[i].append((row[j], total if row[j] == row[other] else difference))
+    def _by_columns(
+        self, values: Sequence[ir.Value], pairs: list[tuple[int, int]]
+    ) -> list[ir.Value]:
+        terms: list[list[tuple[Fraction, ir.Value]]] = [[] for _ in self.matrix]
+        for j, other in pairs:
+            total = self.builder.fadd(values[j], values[other])
+            difference = self.builder.fsub(values[j], values[other])
+            for row, factors in zip(terms, self.matrix, strict=True):
+                same = factors[j] == factors[other]
+                row.append((factors[j], total if same else difference))
+        paired = {j for pair in pairs for j in pair}
         for j, value in enumerate(values):
             if j not in paired:
-                for i, row in enumerate(matrix):
-                    terms[i].append((row[j], value))
-        return [combine(sum_) for sum_ in terms]
+                for row, factors in zip(terms, self.matrix, strict=True):
+                    row.append((factors[j], value))
+        return [self._sum(row) for row in terms]
 
-    flipped = tuple(zip(*matrix, strict=True))
-    return by_rows if _pairs(matrix) or not _pairs(flipped) else by_columns
+    def _sum(self, terms: list[tuple[Fraction, ir.Value]]) -> ir.Value:
+        """The sum of products; those with 1 or -1 come first and take no multiplication."""
+        ordered = sorted((t for t in terms if t[0] != 0), key=lambda t: abs(t[0]) != 1)
+        if not ordered:
+            return ir.Constant(self.vector, [0.0] * self.vector.count)
+        (factor, value), *others = ordered
+        total = value if factor == 1 else self.builder.fmul(self._number(factor), value)
+        for factor, value in others:
+            if abs(factor) == 1:
+                join = self.builder.fadd if factor == 1 else self.builder.fsub
+                total = join(total, value)
+            else:
+                total = self.builder.call(self.multiply_add, [self._number(factor), value, total])
+        return total
+
+    def _number(self, value: Fraction) -> ir.Constant:
+        return ir.Constant(self.vector, [float(value)] * self.vector.count)
 
 
 def _pairs(rows: Matrix) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
-from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, make_kernel
+from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.winograd import winograd
 
@@ -23,7 +23,7 @@ def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
     if op.backward:
         inputs, outputs = outputs, inputs
     tile = tiles(str(w.type.dtype))[0]
-    arguments = (
+    arguments: tuple[Argument, ...] = (
         Buffer(packed, written=True),
         Buffer(w),
         *(Integer.of(size) for size in (inputs, outputs, int(op.backward))),
