@@ -44,7 +44,9 @@ def micro_kernel(tile: Tile, table: str = "") -> Any:
     address of a table and not 0; its elements are `a_step` apart. Row k of B begins at
     `b + k * b_step`. With `table` "b" it is at `b + table[k]`, where `b_step` is the address of a
     table; with "a" element k of a row of A is at `table[k]` from its first, where `a_step` is the
-    address of a table. The tile is added to C where `add` is not 0, and stored otherwise.
+    address of a table. "each" is as "a", but element k of a row of A is a vector, of which every
+    lane is multiplied by that lane of B alone; nothing is read beyond `columns`. The tile is added
+    to C where `add` is not 0, and stored otherwise.
     """
     name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{table}"
 
@@ -73,12 +75,16 @@ class _TileWriter:
             module, f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3
         )
         self.masked_load, self.masked_store = masked(module, self.vector)
+        #: For "each": which lanes of A and B are read.
+        self.read_inside: list[ir.Value] | None = None
 
     def write(self, table: str) -> ir.Function:
         rows, depth, a, a_row, a_step, a_table, *others = self.function.args
         b, b_step, c, c_row, columns, add = others
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         starts = self._row_starts(builder, rows, a, a_row, a_table)
+        if table == "each":
+            self.read_inside = self._masks(builder, columns)
         sums = self._loop(builder, depth, starts, a_step, b, b_step, table)
         add = builder.icmp_signed("!=", add, I64(0))
         part = self.function.append_basic_block("part")
@@ -122,7 +128,7 @@ class _TileWriter:
         entry = builder.block
         base = builder.inttoptr(b, BYTES)
         steps = builder.inttoptr(a_step, I64.as_pointer())
-        begin = builder.load(steps) if table == "a" else I64(0)
+        begin = builder.load(steps) if table in ("a", "each") else I64(0)
         loop = builder.append_basic_block("loop")
         done = builder.append_basic_block("done")
         builder.branch(loop)
@@ -133,20 +139,24 @@ class _TileWriter:
         if table == "b":
             offsets = builder.inttoptr(b_step, I64.as_pointer())
             place = builder.gep(base, [builder.load(builder.gep(offsets, [k]))])
-        vectors = [self._load(builder, place, j, self.vector) for j in range(self.tile.vectors)]
+        vectors = self._read(builder, place)
         totals = []
         for i, first in enumerate(starts):
-            number = self._load(builder, builder.gep(first, [offset]), 0, self.element)
-            wide = splat(builder, number, self.tile.lanes)
+            place = builder.gep(first, [offset])
+            if table == "each":
+                factors = self._read(builder, place)
+            else:
+                number = self._load(builder, place, 0, self.element)
+                factors = [splat(builder, number, self.tile.lanes)] * self.tile.vectors
             totals.append(
                 [
-                    builder.call(self.multiply_add, [wide, v, s])
-                    for v, s in zip(vectors, sums[i], strict=True)
+                    builder.call(self.multiply_add, [f, v, s])
+                    for f, v, s in zip(factors, vectors, sums[i], strict=True)
                 ]
             )
         following = builder.add(k, I64(1))
         after = builder.add(offset, a_step)
-        if table == "a":
+        if table in ("a", "each"):
             # The next offset is loaded a round ahead: waiting for it, the scheduler would keep more
             # rows in flight than there are registers.
             last = builder.icmp_signed("<", following, depth)
@@ -166,6 +176,15 @@ class _TileWriter:
         builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
         builder.position_at_end(done)
         return totals
+
+    def _read(self, builder: ir.IRBuilder, place: ir.Value) -> list[ir.Value]:
+        """A row of vectors."""
+        count = range(self.tile.vectors)
+        if self.read_inside is None:
+            return [self._load(builder, place, j, self.vector) for j in count]
+        first = builder.bitcast(place, self.vector.as_pointer())
+        places = [builder.gep(first, [I64(j)]) for j in count]
+        return [self._old(builder, at, self.read_inside, j) for j, at in enumerate(places)]
 
     def _load(self, builder: ir.IRBuilder, base: ir.Value, j: int, kind: ir.Type) -> ir.Value:
         place = builder.gep(base, [I64(j * self.tile.lanes * self.size)])

@@ -1,0 +1,282 @@
+"""The driver of convolutions with channels last: rows are pixels, columns outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dnnc.kernels.conv_last_slab import (
+    build_axis,
+    build_fill,
+    build_lines,
+    build_pixels,
+    build_taps,
+)
+from dnnc.kernels.conv_last_slots import (
+    BACKWARD,
+    CHANNELS,
+    COLUMNS,
+    DH,
+    DW,
+    EACH,
+    GROUPS,
+    HO,
+    IN,
+    KH,
+    KW,
+    LEFT,
+    OTHER,
+    OUT,
+    OWN,
+    PIXELS,
+    REGION,
+    SH,
+    SLAB,
+    STRIP,
+    SW,
+    TABLE,
+    TAPS,
+    TOP,
+    WO,
+    WORDS,
+    C,
+    H,
+    N,
+    O,
+    W,
+)
+from dnnc.kernels.tiles import Tile
+
+__all__ = ["build_conv", "most_rows"]
+
+_WIDTH, _DEPTH, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(OWN, OWN + 6)
+
+
+def most_rows(tile: Tile) -> int:
+    """Rows of sums that go to an epilogue at a time."""
+    return 64 // tile.rows * tile.rows
+
+
+def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
+    """Threads share the lines of the grid of all images, or else the strips of columns."""
+    from dnnc.kernels.intrinsics import share, slot, store
+    from dnnc.kernels.subroutine import subroutine
+
+    axis, lines_of = subroutine(build_axis(), returns=5), subroutine(build_lines(), returns=1)
+    taps, slab = subroutine(build_taps(tile.bytes_each)), subroutine(_build_slab(tile))
+    put, size, most = store("i64"), tile.bytes_each, tile.columns
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        h, w, c = slot(args, H), slot(args, W), slot(args, C)
+        q0, q1, step, low, reach = axis(args, 0)
+        u0, u1, step_u, low_u, reach_u = axis(args, 1)
+        high, images = q1 - q0, slot(args, N)
+        strips = slot(args, GROUPS) * ((slot(args, COLUMNS) + most - 1) // most)
+        if images * strips == 0 or slot(args, HO) == 0 or slot(args, WO) == 0:
+            return 0
+        inside = q0 * step + low >= 0 and (q1 - 1) * step + low + reach <= h
+        inside = inside and u0 * step_u + low_u >= 0 and (u1 - 1) * step_u + low_u + reach_u <= w
+        wide = w if inside else (u1 - u0 - 1) * step_u + reach_u
+        line = wide * c * size
+        taps(args, line)
+        put(slot(args, WORDS), TABLE, -1)
+        # Along lines, unless that is less even, or weights are more than what one thread reads.
+        total = images * high
+        by_lines = (total + threads - 1) // threads * strips
+        by_strips = (strips + threads - 1) // threads * total
+        heavy = slot(args, _DEPTH) * strips * most > images * h * w * c
+        first, last = 0, strips
+        start, stop = share(total, 1, tid, threads)
+        if by_strips < by_lines or (by_strips == by_lines and heavy):
+            start, stop = 0, total
+            first, last = share(strips, 1, tid, threads)
+        lines = lines_of(line, high, u1 - u0, step, reach)
+        while start < stop and first < last:
+            image, q = start // high, q0 + start % high
+            left = min(q1 - q, stop - start)
+            parts = (left + lines - 1) // lines
+            count = (left + parts - 1) // parts
+            slab(args, image, q, count, line, inside, lines, first, last)
+            start += count
+        return 0
+
+    return kernel
+
+
+def _build_slab(tile: Tile) -> Callable[..., None]:
+    """`f(args, image, q, count, line, inside, lines, first, last)`: grid lines from `q` on, class
+    by class, for strips of columns `first` to `last`."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(tile.bytes_each))
+    pixels, strips = subroutine(build_pixels()), subroutine(_build_strips(tile))
+    depth_of = subroutine(_build_depth(), returns=1)
+    size = tile.bytes_each
+
+    def slab(
+        args: int, image: int, q: int, count: int, line: int, inside: int, lines: int, first: int,
+        last: int,
+    ) -> None:  # fmt: skip
+        ho, wo, pixel = slot(args, HO), slot(args, WO), slot(args, C) * size
+        _, _, step, low, reach = axis(args, 0)
+        u0, u1, step_u, low_u, _ = axis(args, 1)
+        y, x, stop = q * step + low, u0 * step_u + low_u, q + count
+        base = slot(args, SLAB)
+        if inside:
+            base = slot(args, IN) + ((image * slot(args, H) + y) * slot(args, W) + x) * pixel
+        else:
+            fill(args, base, image, y, (count - 1) * step + reach, x, line // pixel)
+        down, across = step * line, step_u * pixel
+        if not slot(args, BACKWARD):
+            pixels(args, lines, u1, down, across)
+            depth = slot(args, _DEPTH)
+            strips(args, image, base, 0, depth, q, count, 0, u1, 1, 1, first, last)
+            return
+        sh, sw, top, left = slot(args, SH), slot(args, SW), slot(args, TOP), slot(args, LEFT)
+        done = 0
+        for r in range(sh):
+            for s in range(sw):
+                depth = depth_of(args, r, s)
+                # The grid lines and columns of this class that lie inside of the output.
+                qa, qb = max(q, (top - r + sh - 1) // sh), min(stop, (ho - 1 + top - r) // sh + 1)
+                ua, ub = (left - s + sw - 1) // sw, (wo - 1 + left - s) // sw + 1
+                if qa < qb and ua < ub:
+                    pixels(args, lines, ub - ua, down, across)
+                    strips(
+                        args, image, base + (qa - q) * line + (ua - u0) * pixel, done, depth,
+                        qa * sh + r - top, qb - qa, ua * sw + s - left, ub - ua, sh, sw, first,
+                        last,
+                    )  # fmt: skip
+                done += depth
+
+    return slab
+
+
+def _build_depth() -> Callable[[int, int, int], int]:
+    """`f(args, r, s)`: the depth of a class."""
+    from dnnc.kernels.intrinsics import slot
+
+    def depth_of(args: int, r: int, s: int) -> int:
+        down, across = 0, 0
+        for ky in range(slot(args, KH)):
+            down += ky * slot(args, DH) % slot(args, SH) == r
+        for kx in range(slot(args, KW)):
+            across += kx * slot(args, DW) % slot(args, SW) == s
+        return int(down * across * slot(args, CHANNELS))
+
+    return depth_of
+
+
+def _build_strips(tile: Tile) -> Callable[..., None]:
+    """`f(args, image, a, done, depth, y, lines, x, columns, sh, sw, first, last)`: one class.
+
+    `a` is the address of the input, `done` the depth of classes before; outputs are at `y`, `x`,
+    and `sh`, `sw` apart.
+    """
+    from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.subroutine import subroutine
+
+    block = subroutine(_build_block(tile))
+    put, size, wide, most = store("i64"), tile.bytes_each, tile.columns, most_rows(tile)
+
+    def strips(
+        args: int, image: int, a: int, done: int, depth: int, y: int, lines: int, x: int,
+        columns: int, sh: int, sw: int, first: int, last: int,
+    ) -> None:  # fmt: skip
+        words, each, width = slot(args, WORDS), slot(args, COLUMNS), slot(args, _WIDTH)
+        per_group, panels = (each + wide - 1) // wide, (each + width - 1) // width
+        direct = slot(args, _EPILOGUE) == 0 and slot(args, BACKWARD) == 0 and depth > 0
+        rows = lines * columns
+        at_once = rows if direct else most
+        put(words, 1, depth)
+        put(words, 4, slot(args, TAPS) + done * 8)
+        put(words, 6, width * size)
+        put(words, 10, 0)
+        for strip in range(first, last):
+            group, column = strip // per_group, strip % per_group * wide
+            panel = group * panels + column // width
+            b = (panel * slot(args, _DEPTH) + done) * width + column % width
+            channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
+            put(words, 2, a + channel * size)
+            put(words, 5, slot(args, OTHER) + b * size)
+            put(words, 9, min(wide, each - column))
+            for i in range(0, rows, at_once):
+                put(words, 0, min(at_once, rows - i))
+                put(words, 11, slot(args, PIXELS) + 8 * i)
+                block(
+                    args, image, group * each + column, i, y, x, columns, sh, sw, direct
+                )  # fmt: skip
+
+    return strips
+
+
+def _build_block(tile: Tile) -> Callable[..., None]:
+    """Some rows of one strip, whose operands are set: computed and taken to where they belong."""
+    from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
+
+    deliver = subroutine(_build_deliver(tile))
+    put, size, wide = store("i64"), tile.bytes_each, tile.columns
+
+    def block(
+        args: int, image: int, channel: int, i: int, y: int, x: int, columns: int, sh: int,
+        sw: int, direct: int,
+    ) -> None:  # fmt: skip
+        words = slot(args, WORDS)
+        rows, ho, wo = slot(words, 0), slot(args, HO), slot(args, WO)
+        put(words, 7, slot(args, _TILE))
+        put(words, 8, wide * size)
+        if direct:
+            pixel = (image * ho + y) * wo + i
+            put(words, 7, slot(args, OUT) + (pixel * slot(args, O) + channel) * size)
+            put(words, 8, slot(args, O) * size)
+        if slot(words, 1) > 0:
+            call_kernel(slot(args, STRIP), words, 0, 0)
+        else:
+            zero_bytes(slot(args, _TILE), rows * wide * size)
+        if direct:
+            return
+        if slot(args, _FLAT) and not slot(args, BACKWARD):
+            deliver(args, image * ho, y * wo + i, channel, 0, rows, 1)
+            return
+        done = 0
+        while done < rows:
+            line, column = (i + done) // columns, (i + done) % columns
+            count = min(columns - column, rows - done)
+            at = image * ho + y + line * sh
+            deliver(args, at, x + column * sw, channel, done, count, sw)
+            done += count
+
+    return block
+
+
+def _build_deliver(tile: Tile) -> Callable[..., None]:
+    """`f(args, line, pixel, channel, row, rows, step)`: rows of the tile, copied or given to the
+    epilogue; they are pixels `step` apart of line `line` of all images."""
+    from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.moves import copy_rows
+
+    put, size, wide, copy = store("i64"), tile.bytes_each, tile.columns, copy_rows(tile)
+
+    def deliver(
+        args: int, line: int, pixel: int, channel: int, row: int, rows: int, step: int
+    ) -> None:
+        words = slot(args, WORDS)
+        region, source = words + REGION, slot(args, _TILE) + row * wide * size
+        columns, outputs = slot(words, 9), slot(args, O)
+        if slot(args, _EPILOGUE) == 0:
+            to = slot(args, OUT)
+            to += ((line * slot(args, WO) + pixel) * outputs + channel) * size
+            copy(to, step * outputs * size, source, wide * size, rows, columns)
+            return
+        put(region, 0, source)
+        put(region, 1, wide * size)
+        put(region, 2, rows)
+        put(region, 3, columns)
+        put(region, 4, line)
+        put(region, 5, pixel)
+        put(region, 6, channel)
+        put(region, 8, step)
+        call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+
+    return deliver

@@ -1,0 +1,105 @@
+"""What the drivers of convolutions with channels last have in common: their slots, by number.
+
+A convolution goes over a grid of lines q and columns u: the outputs, or, in the gradient by input
+with strides, coordinates `h + top = stride * q + r` of outputs h of class r, with columns alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dnnc.ir.dims import Dim, dim
+from dnnc.ir.graph import Value
+from dnnc.kernels.abi import Argument, Integer, Scratch
+from dnnc.kernels.code import Code
+from dnnc.kernels.epilogue import Region
+from dnnc.kernels.strips import Strip, strip_kernel
+from dnnc.kernels.tiles import Tile, tiles
+from dnnc.ops.channels_last import is_depthwise, panel_width
+
+__all__ = ["BUDGET", "MOST_PIXELS", "Form", "common_slots"]
+
+#: OUT is written; slabs are cut from IN [N, H, W, C]; OTHER holds weights, or dy by weight.
+OUT, IN, OTHER, N, H, W, C = range(7)
+#: The other image [N, HO, WO, O]: y, dx, or dy.
+HO, WO, O = range(7, 10)  # noqa: E741
+#: Of a group: how many channels a tap sums over and how many columns it makes. A depthwise
+#: convolution counts as one group with one channel; EACH is set.
+GROUPS, CHANNELS, COLUMNS = range(10, 13)
+KH, KW, SH, SW, DH, DW, TOP, LEFT, BACKWARD, EACH = range(13, 23)
+STRIP, SLAB, TAPS, PIXELS, WORDS = range(23, 28)
+OWN = 28
+
+#: Bytes of a slab, which stays in the second-level cache.
+BUDGET = 128 * 1024
+#: Grid points of a slab, of whose lines at least one is always taken.
+MOST_PIXELS = 1024
+#: Where the words of a region, and the columns of the table of pixels, lie among WORDS.
+REGION, TABLE = Strip.WORDS * 8, Strip.WORDS + Region.WORDS
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Which tiles compute a convolution. `width` is that of a panel of packed weights."""
+
+    tile: Tile
+    each: bool
+    width: Dim
+    columns: Dim
+
+    @staticmethod
+    def of(op: Any, dtype: str, weight: tuple[Dim, ...], backward: bool = False) -> Form:
+        """The form for a weight [O, C / groups, kh, kw]; with `backward` by input."""
+        if is_depthwise(weight, op.groups):
+            groups = dim(op.groups)
+            return Form(tiles(dtype, 1)[0], True, groups, groups)
+        columns = weight[1] if backward else weight[0] // op.groups
+        width = panel_width(columns)
+        vectors = 1 if width <= tiles(dtype, 1)[0].lanes else 2
+        return Form(tiles(dtype, vectors)[0], False, dim(width), columns)
+
+
+def common_slots(
+    op: Any, form: Form, image: Value, outputs: Value, weight: tuple[Dim, ...], backward: bool
+) -> tuple[Argument, ...]:
+    """The slots from N on, for slabs of `image` and the other image `outputs`."""
+    tile, (kh, kw) = form.tile, weight[2:]
+    groups, channels = dim(op.groups), image.shape[3] // op.groups
+    if form.each:
+        groups, channels = dim(1), dim(1)
+    sizes = (
+        *image.shape,
+        *outputs.shape[1:],
+        groups,
+        channels,
+        form.columns,
+        kh,
+        kw,
+        *op.strides,
+        *op.dilations,
+        *op.pads[:2],
+        int(backward),
+        int(form.each),
+    )
+    return (
+        *(Integer.of(size) for size in sizes),
+        Code(strip_kernel(str(image.type.dtype), tile.vectors, "each" if form.each else "a")),
+        Scratch(_slab_bytes(op, form, image, outputs, (kh, kw), backward), per_thread=True),
+        Scratch(kh * kw * channels * 8, per_thread=True),
+        Scratch((outputs.shape[2] + MOST_PIXELS) * 8, per_thread=True),
+        Scratch(dim(8 * (TABLE + 1)), per_thread=True),
+    )
+
+
+def _slab_bytes(
+    op: Any, form: Form, image: Value, outputs: Value, kernel: tuple[Dim, Dim], backward: bool
+) -> Dim:
+    """Bytes for a slab of one line of the grid or of the budget, whichever is more."""
+    pads = [pad.constant for pad in op.pads]
+    if not backward and all(pad is not None and pad <= 0 for pad in pads):
+        return dim(64)
+    high, wide = ((kernel[i] - 1) * op.dilations[i] + 1 for i in range(2))
+    columns = outputs.shape[2] + 1 if backward else (outputs.shape[2] - 1) * op.strides[1]
+    line = (columns + wide) * image.shape[3] * form.tile.bytes_each
+    return line * dim(high) + BUDGET
