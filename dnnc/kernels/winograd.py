@@ -14,16 +14,14 @@ from typing import Any
 from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
-from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, epilogue_arguments
-from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_spread
 
 __all__ = ["winograd_calls"]
 
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED = range(12, 18)
-_SLAB, _V, _M, _RESULT, _WORDS, _STRIP, _FLAT, _EPILOGUE, _SLOTS = range(18, 27)
+_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM = range(12, 19)
+_SLAB, _V, _M, _RESULT, _REGION, _FLAT, _EPILOGUE, _SLOTS = range(19, 27)
 
 
 def winograd_calls(
@@ -32,40 +30,37 @@ def winograd_calls(
     """The call that convolves x [N, H, W, C] by packed weights into the memory of y [N, Ho, Wo, O],
     or gives the sums to an epilogue."""
     scheme = Scheme.of(op, x, y, int(packed.shape[3]))
-    tile, size = scheme.tile, scheme.tile.bytes_each
-    filled, products = scheme.filled(scheme.channels), scheme.count**2
-    bands = _bands(scheme)
-    tiles_each = bands * scheme.across
-    v_step = scheme.spread(tiles_each * filled)
-    m_step = scheme.spread(tiles_each * scheme.width)
-    slab = scheme.slab(bands, filled, scheme.taps - 1)
-    result = bands * scheme.results * scheme.across * scheme.results * scheme.width * size
-    scratch = (slab, v_step * products, m_step * products, result)
+    products, bands = scheme.count**2, _bands(scheme)
+    room = scheme.room(bands)
+    v_step, m_step = scheme.spread(room * scheme.filled), scheme.spread(room * scheme.width)
+    slab = scheme.slab(bands, scheme.filled, scheme.taps - 1)
+    result = scheme.slab(bands, scheme.width, 0)
+    sizes = (scheme.across, scheme.down, bands, v_step, m_step, scheme.filled, room)
     arguments: tuple[Argument, ...] = (
         # An epilogue stores by itself.
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
-        *(Integer.of(s) for s in (*x.shape, *y.shape[1:], *op.pads[:2])),
-        *(Integer.of(s) for s in (scheme.across, scheme.down, bands, v_step, m_step, filled)),
-        *(Scratch(dim(bytes), per_thread=True) for bytes in scratch),
-        Scratch(dim(8 * (Strip.WORDS + Region.WORDS)), per_thread=True),
-        Code(strip_kernel(scheme.dtype, tile.vectors)),
+        *(Integer.of(s) for s in (*x.shape, *y.shape[1:], *op.pads[:2], *sizes)),
+        *(
+            Scratch(dim(n), per_thread=True)
+            for n in (slab, v_step * products, m_step * products, result, 8 * Region.WORDS)
+        ),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
-    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width)
+    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width, scheme.row_tiles)
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
-    kernel = make_kernel("winograd", lambda: _build(scheme), *key, tile)
+    kernel = make_kernel("winograd", lambda: _build(scheme), *key)
     return [Call(kernel, arguments, flops, in_place)]
 
 
 def _bands(scheme: Scheme) -> int:
     """Bands in a block: as the budget allows, and tiles that fill the register tile."""
-    each = scheme.filled(scheme.channels) + scheme.width
-    most = BUDGET // (scheme.count**2 * each * scheme.tile.bytes_each) // scheme.across
-    rows = scheme.tile.rows
+    each = (scheme.filled + scheme.width) * scheme.tile.bytes_each
+    most = BUDGET // (scheme.count**2 * each) // scheme.across
+    rows = scheme.row_tiles[0].rows
     options = range(1, max(min(most, 64 // scheme.across), 1) + 1)
 
     def waste(bands: int) -> float:
@@ -96,7 +91,8 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
         for band in range(start, stop, most):
             end = min(band + most, stop)
             spread(
-                slot(args, _V), slot(args, _V_STEP), slot(args, _SLAB), slot(args, _IN),
+                slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), slot(args, _SLAB),
+                slot(args, _IN),
                 slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
                 slot(args, _TOP), slot(args, _LEFT), slot(args, _ACROSS), slot(args, _DOWN),
                 band, end,
@@ -148,30 +144,25 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
 
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     """`f(args, tiles, p)`: the products of V by the matrices of panel p."""
-    from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.blocked import Strides, build_rows
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
     tile, products, width = scheme.tile, scheme.count**2, scheme.width
-    put, size, most = store("i64"), tile.bytes_each, tile.columns
+    size, most, lanes = tile.bytes_each, tile.columns, tile.lanes
+    strides = Strides(lanes * size, size, width * size, width * size)
+    rows_of = subroutine(build_rows(scheme.row_tiles, strides))
 
     def multiply(args: int, tiles: int, p: int) -> None:
-        words, channels = slot(args, _WORDS), slot(args, _C)
+        filled = slot(args, _FILLED)
         panels = (slot(args, _O) + width - 1) // width
-        matrix = channels * width * size
-        put(words, 0, tiles)
-        put(words, 1, channels)
-        put(words, 3, slot(args, _FILLED) * size)
-        put(words, 4, size)
-        put(words, 6, width * size)
-        put(words, 8, width * size)
-        put(words, 9, most)
-        put(words, 10, 0)
-        put(words, 11, 0)
+        block = slot(args, _ROOM) * lanes * size
         for f in range(products):
-            put(words, 2, slot(args, _V) + f * slot(args, _V_STEP))
+            a = slot(args, _V) + f * slot(args, _V_STEP)
+            b = slot(args, _PACKED) + (f * panels + p) * filled * width * size
+            c = slot(args, _M) + f * slot(args, _M_STEP)
             for j in range(0, width, most):
-                put(words, 5, slot(args, _PACKED) + (f * panels + p) * matrix + j * size)
-                put(words, 7, slot(args, _M) + f * slot(args, _M_STEP) + j * size)
-                call_kernel(slot(args, _STRIP), words, 0, 0)
+                rows_of(tiles, a, block, filled // lanes, lanes, b + j * size, c + j * size, 0)
 
     return multiply
 
@@ -184,7 +175,7 @@ def _build_gather(scheme: Scheme) -> Callable[..., None]:
 
     tile, results, taps, count = scheme.tile, scheme.results, scheme.taps, scheme.count
     transform = both_sides(f"at_{results}_{taps}", scheme.matrices.at, tile)
-    each = scheme.width * tile.bytes_each
+    each, vector = scheme.width * tile.bytes_each, tile.lanes * tile.bytes_each
 
     def gather(
         args: int, source: int, run: int, to: int, pixel: int, line: int, vectors: int
@@ -193,7 +184,7 @@ def _build_gather(scheme: Scheme) -> Callable[..., None]:
         for i in range(run):
             for j in range(across):
                 place = to + i * results * line + j * results * pixel
-                transform(place, line, pixel, source, count * step, step, vectors)
+                transform(place, line, pixel, vector, source, count * step, step, vectors)
                 source += each
 
     return gather
@@ -215,7 +206,7 @@ def _build_deliver(scheme: Scheme) -> Callable[..., None]:
         if slot(args, _FLAT) and wide == wo:
             # Lines are one another's continuation.
             pixels, step = lines * wo, lines
-        region = slot(args, _WORDS) + 12 * 8
+        region = slot(args, _REGION)
         for i in range(0, lines, step):
             source = slot(args, _RESULT) + i * wide * pixel
             if slot(args, _EPILOGUE):

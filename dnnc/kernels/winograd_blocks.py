@@ -9,7 +9,7 @@ vectors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dnnc.ir.dims import ceil_div
@@ -72,6 +72,14 @@ class Scheme:
         return tiles(self.dtype, min(2, self.width // lanes))[0]
 
     @property
+    def row_tiles(self) -> tuple[Tile, ...]:
+        """Register tiles for many rows and for few."""
+        shapes = tiles(self.dtype, self.tile.vectors)
+        if self.tile.vectors > 1:
+            return shapes
+        return tuple(replace(self.tile, rows=rows) for rows in (16, 8, 4))
+
+    @property
     def across(self) -> int:
         """Tiles in a band."""
         return -(-self.columns // self.results)
@@ -86,9 +94,19 @@ class Scheme:
         lines, columns = bands * self.results + overlap, self.across * self.results + overlap
         return lines * columns * filled * self.tile.bytes_each
 
-    def filled(self, channels: int) -> int:
-        """Channels in whole vectors."""
-        return -(-channels // self.tile.lanes) * self.tile.lanes
+    @property
+    def filled(self) -> int:
+        """Channels of the image in whole blocks, as weights are packed."""
+        return -(-self.channels // 16) * 16
+
+    @property
+    def filled_outputs(self) -> int:
+        """Outputs in whole panels."""
+        return self.panels * self.width
+
+    def room(self, bands: int) -> int:
+        """Rows of memory for the tiles of so many bands: the last register tile may reach over."""
+        return bands * self.across + self.row_tiles[0].rows
 
     def spread(self, elements: int) -> int:
         """Bytes from one matrix of so many elements to the next: an odd number of cache lines, so
@@ -97,26 +115,29 @@ class Scheme:
 
 
 def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
-    """`f(target, step, slab, source, h, w, c, filled, top, left, across, down, band, end)`: the
-    tiles of the bands from `band` to `end`, transformed.
+    """`f(target, step, room, slab, source, h, w, c, filled, top, left, across, down, band, end)`:
+    the tiles of the bands from `band` to `end`, transformed.
 
-    With `side` "bt" the source is the input of the convolution, [N, h, w, c] with its padding, and
-    tiles overlap; with "a" it is the gradient of its result. `slab` is memory for a run. Matrix f
-    of the target is at `target + f * step`, [tile, filled].
+    With `side` "bt" the source is the input of the convolution, [N, h, w, c] with its padding,
+    tiles overlap, and channels come in blocks of one vector; with "a" it is the gradient of the
+    result, whose channels come in panels. `slab` is memory for a run. Matrix f of the target is at
+    `target + f * step`, [block, tile, channel of the block], with `room` tiles.
     """
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides, transposed
 
     tile, results, count = scheme.tile, scheme.results, scheme.count
-    overlap = scheme.taps - 1 if side == "bt" else 0
-    matrix = scheme.matrices.bt if side == "bt" else transposed(scheme.matrices.at)
+    image = side == "bt"
+    overlap = scheme.taps - 1 if image else 0
+    matrix = scheme.matrices.bt if image else transposed(scheme.matrices.at)
     fill = subroutine(_build_fill(tile))
     transform = both_sides(f"{side}_{results}_{scheme.taps}", matrix, tile)
-    size, lanes = tile.bytes_each, tile.lanes
+    size, vector = tile.bytes_each, tile.lanes * tile.bytes_each
+    block = vector if image else scheme.width * size
 
     def spread(
-        target: int, step: int, slab: int, source: int, h: int, w: int, c: int, filled: int,
-        top: int, left: int, across: int, down: int, band: int, end: int,
+        target: int, step: int, room: int, slab: int, source: int, h: int, w: int, c: int,
+        filled: int, top: int, left: int, across: int, down: int, band: int, end: int,
     ) -> None:  # fmt: skip
         columns = across * results + overlap
         pixel = filled * size
@@ -128,11 +149,17 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
             fill(slab, at, h, w, c, filled, row * results - top, lines, -left, columns)
             for i in range(run):
                 for j in range(across):
-                    at = slab + (i * columns + j) * results * pixel
-                    transform(
-                        target, count * step, step, at, columns * pixel, pixel, filled // lanes
-                    )
-                    target += pixel
+                    at, to = slab + (i * columns + j) * results * pixel, target
+                    # One call takes all blocks of one vector, or all vectors of a panel.
+                    each = pixel if block == vector else block
+                    apart = room * block if block == vector else vector
+                    for _ in range(pixel // each):
+                        transform(
+                            to, count * step, step, apart, at, columns * pixel, pixel,
+                            each // vector,
+                        )  # fmt: skip
+                        at, to = at + each, to + room * block
+                    target += block
             band += run
 
     return spread

@@ -27,26 +27,35 @@ def transposed(matrix: Matrix) -> Matrix:
 
 @cache
 def both_sides(name: str, matrix: Matrix, tile: Tile) -> Any:
-    """The intrinsic `f(target, target_row, target_column, source, source_row, source_column,
-    count)`: `M X M^T` for a matrix M [p, q] and tensors X [q, q], element by element.
+    """The intrinsic `f(target, target_row, target_column, target_vector, source, source_row,
+    source_column, count)`: `M X M^T` for a matrix M [p, q] and tensors X [q, q].
 
-    An element of X is `count` vectors of the tile's lanes, adjacent in memory, and so is one of the
-    result [p, p]. Strides are in bytes. `name` tells matrices apart.
+    An element of X is `count` vectors of the tile's lanes, adjacent in memory; those of the result
+    [p, p] are `target_vector` apart. Strides are in bytes. `name` tells matrices apart.
     """
     name = f"dnnc_both_sides_{name}_{tile.dtype}x{tile.lanes}"
 
     @intrinsic
     def transform(  # type: ignore[no-untyped-def]
-        typing_context, target, target_row, target_column, source, source_row, source_column, count
+        typing_context,
+        target,
+        target_row,
+        target_column,
+        target_vector,
+        source,
+        source_row,
+        source_column,
+        count,
     ):
-        return calling(name, 7, lambda module: _write(module, name, matrix, tile))
+        return calling(name, 8, lambda module: _write(module, name, matrix, tile))
 
     return transform
 
 
 def _write(module: ir.Module, name: str, matrix: Matrix, tile: Tile) -> ir.Function:
-    function = internal(module, name, 7)
-    target, target_row, target_column, source, source_row, source_column, count = function.args
+    function = internal(module, name, 8)
+    target, target_row, target_column, target_vector, *others = function.args
+    source, source_row, source_column, count = others
     vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
     results, terms, size = len(matrix), len(matrix[0]), tile.bytes_each
     entry = function.append_basic_block("entry")
@@ -56,11 +65,12 @@ def _write(module: ir.Module, name: str, matrix: Matrix, tile: Tile) -> ir.Funct
     builder.cbranch(builder.icmp_signed(">", count, I64(0)), loop, end)
     builder.position_at_end(loop)
     k = builder.phi(I64)
-    start = builder.mul(k, I64(tile.lanes * size))
+    at = builder.gep(at, [builder.mul(k, I64(tile.lanes * size))])
+    to = builder.gep(to, [builder.mul(k, target_vector)])
 
     def place(base: ir.Value, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
         offset = builder.add(builder.mul(row, I64(i)), builder.mul(column, I64(j)))
-        return builder.bitcast(builder.gep(base, [builder.add(start, offset)]), vector.as_pointer())
+        return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
 
     linear = _Linear(module, builder, matrix, vector)
     columns = []

@@ -13,7 +13,7 @@ from dnnc.ops.winograd import winograd
 
 __all__ = ["winograd_pack_calls"]
 
-_PACKED, _W, _INPUTS, _OUTPUTS, _BACKWARD, _TAPS = range(6)
+_PACKED, _W, _INPUTS, _OUTPUTS, _BACKWARD, _FILLED, _TAPS = range(7)
 
 
 def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
@@ -26,7 +26,7 @@ def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
     arguments: tuple[Argument, ...] = (
         Buffer(packed, written=True),
         Buffer(w),
-        *(Integer.of(size) for size in (inputs, outputs, int(op.backward))),
+        *(Integer.of(size) for size in (inputs, outputs, int(op.backward), packed.shape[2])),
         Scratch(dim(taps * taps * width * tile.bytes_each), per_thread=True),
     )
     key = (op.tile, taps, width, tile)
@@ -45,14 +45,14 @@ def _build(results: int, taps: int, width: int, tile: Tile) -> Callable[[int, in
 
     def kernel(args: int, tid: int, threads: int) -> int:
         inputs, outputs, backward = slot(args, _INPUTS), slot(args, _OUTPUTS), slot(args, _BACKWARD)
-        gathered = slot(args, _TAPS)
+        filled, gathered = slot(args, _FILLED), slot(args, _TAPS)
         panels = (outputs + width - 1) // width
         # Elements from one channel to the next, and from one output to the next.
         apart, step = (outputs * square, square) if backward else (square, inputs * square)
-        start, stop = share(panels * inputs, 1, tid, threads)
+        start, stop = share(panels * filled, 1, tid, threads)
         for unit in range(start, stop):
-            p, channel = unit // inputs, unit % inputs
-            some = min(outputs - p * width, width)
+            p, channel = unit // filled, unit % filled
+            some = min(outputs - p * width, width) if channel < inputs else 0
             if some < width:
                 zero_bytes(gathered, square * pixel)
             first = channel * apart + p * width * step
@@ -61,9 +61,12 @@ def _build(results: int, taps: int, width: int, tile: Tile) -> Callable[[int, in
                     # The gradient by input sees the kernel turned around.
                     tap = square - 1 - k if backward else k
                     put(gathered, k * width + o, get(slot(args, _W), first + o * step + tap))
-            to = slot(args, _PACKED) + (p * inputs + channel) * pixel
-            matrix = panels * inputs * pixel
-            transform(to, count * matrix, matrix, gathered, taps * pixel, pixel, width // lanes)
+            to = slot(args, _PACKED) + unit * pixel
+            matrix = panels * filled * pixel
+            transform(
+                to, count * matrix, matrix, lanes * size, gathered, taps * pixel, pixel,
+                width // lanes,
+            )  # fmt: skip
         return 0
 
     return kernel

@@ -15,48 +15,48 @@ from typing import Any
 from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, make_kernel
-from dnnc.kernels.code import Code
-from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_spread
 from dnnc.ops.channels_last import panel_width
 
 __all__ = ["winograd_weight_calls"]
 
 _PARTIAL, _IN, _DY, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _CHUNKS = range(12, 20)
-_SLAB, _V, _D, _WORDS, _STRIP = range(20, 25)
+_ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS = range(12, 21)
+_SLAB, _V, _D = range(21, 24)
 
 
 def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
     """The calls that compute dw [O, C, k, k] from x [N, H, W, C] and dy [N, Ho, Wo, O]."""
     scheme = Scheme.of(op, x, dy, panel_width(dy.shape[3]))
-    tile, size, products = scheme.tile, scheme.tile.bytes_each, scheme.count**2
-    filled, filled_dy = scheme.filled(scheme.channels), scheme.panels * scheme.width
-    bands = _bands(scheme, filled + filled_dy)
-    v_step = scheme.spread(bands * scheme.across * filled)
-    d_step = scheme.spread(bands * scheme.across * filled_dy)
-    each = products * scheme.panels * scheme.channels * scheme.width * size
+    size, products, bands = scheme.tile.bytes_each, scheme.count**2, _bands(scheme)
+    room = scheme.room(bands)
+    v_step = scheme.spread(room * scheme.filled)
+    d_step = scheme.spread(room * scheme.filled_outputs)
+    each = products * scheme.filled * scheme.filled_outputs * size
     chunks = 8 if each <= 256 * 1024 else 4
     partial = Scratch(dim(chunks * each))
-    slab = max(scheme.slab(bands, filled, scheme.taps - 1), scheme.slab(bands, filled_dy, 0))
-    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width, tile)
+    slab = max(
+        scheme.slab(bands, scheme.filled, scheme.taps - 1),
+        scheme.slab(bands, scheme.filled_outputs, 0),
+    )
+    blocks = (scheme.across, scheme.down, bands, v_step, d_step)
+    filled = (scheme.filled, scheme.filled_outputs, room, chunks)
+    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width, scheme.row_tiles)
     sums = Call(
         make_kernel("winograd_weight", lambda: _build_sums(scheme), *key),
         (
             partial,
             Buffer(x),
             Buffer(dy),
-            *(Integer.of(s) for s in (*x.shape, *dy.shape[1:], *op.pads[:2])),
-            *(Integer.of(s) for s in (scheme.across, scheme.down, bands, v_step, d_step)),
-            *(Integer.of(s) for s in (filled, filled_dy, chunks)),
-            *(Scratch(dim(n), per_thread=True) for n in (slab, v_step * products)),
-            Scratch(dim(d_step * products), per_thread=True),
-            Scratch(dim(8 * Strip.WORDS), per_thread=True),
-            Code(strip_kernel(scheme.dtype, tile.vectors)),
+            *(Integer.of(s) for s in (*x.shape, *dy.shape[1:], *op.pads[:2], *blocks, *filled)),
+            *(
+                Scratch(dim(n), per_thread=True)
+                for n in (slab, v_step * products, d_step * products)
+            ),
         ),
         2 * dy.type.elements * product(dw.shape[1:]),
     )
-    sizes = (scheme.channels, scheme.outputs, chunks)
+    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks)
     join = Call(
         make_kernel("winograd_weight_join", lambda: _build_join(scheme), *key),
         (
@@ -69,9 +69,10 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     return [sums, join]
 
 
-def _bands(scheme: Scheme, each: int) -> int:
+def _bands(scheme: Scheme) -> int:
     """Bands in a block, as the budget allows."""
-    tiles = BUDGET // (scheme.count**2 * each * scheme.tile.bytes_each)
+    each = (scheme.filled + scheme.filled_outputs) * scheme.tile.bytes_each
+    tiles = BUDGET // (scheme.count**2 * each)
     return max(min(tiles, 128) // scheme.across, 1)
 
 
@@ -83,15 +84,12 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
     inputs = subroutine(build_spread(scheme, "bt"))
     gradients = subroutine(build_spread(scheme, "a"))
     multiply = subroutine(_build_multiply(scheme))
-    products, width = scheme.count**2, scheme.width
-    pixel = width * scheme.tile.bytes_each
+    products, size = scheme.count**2, scheme.tile.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
         images, chunks, most = slot(args, _N), slot(args, _CHUNKS), slot(args, _BANDS)
-        c, outputs = slot(args, _C), slot(args, _O)
         across, down, slab = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _SLAB)
-        panels = slot(args, _FILLED_DY) // width
-        each = products * panels * c * pixel
+        each = products * slot(args, _FILLED) * slot(args, _FILLED_DY) * size
         start, stop = share(chunks, 1, tid, threads)
         for chunk in range(start, stop):
             target = slot(args, _PARTIAL) + chunk * each
@@ -102,13 +100,13 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
             for band in range(first, last, most):
                 end = min(band + most, last)
                 inputs(
-                    slot(args, _V), slot(args, _V_STEP), slab, slot(args, _IN),
-                    slot(args, _H), slot(args, _W), c, slot(args, _FILLED),
+                    slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), slab, slot(args, _IN),
+                    slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
                     slot(args, _TOP), slot(args, _LEFT), across, down, band, end,
                 )  # fmt: skip
                 gradients(
-                    slot(args, _D), slot(args, _D_STEP), slab, slot(args, _DY),
-                    slot(args, _HO), slot(args, _WO), outputs, slot(args, _FILLED_DY),
+                    slot(args, _D), slot(args, _D_STEP), slot(args, _ROOM), slab, slot(args, _DY),
+                    slot(args, _HO), slot(args, _WO), slot(args, _O), slot(args, _FILLED_DY),
                     0, 0, across, down, band, end,
                 )  # fmt: skip
                 multiply(args, target, (end - band) * across, band > first)
@@ -119,30 +117,28 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
 
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     """`f(args, target, tiles, add)`: channels times outputs for every product and panel."""
-    from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.blocked import Strides, build_rows
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
 
     tile, products, width = scheme.tile, scheme.count**2, scheme.width
-    put, size, most = store("i64"), tile.bytes_each, tile.columns
+    size, most, lanes = tile.bytes_each, tile.columns, tile.lanes
+    strides = Strides(size, lanes * size, width * size, width * size)
+    rows_of = subroutine(build_rows(scheme.row_tiles, strides))
 
     def multiply(args: int, target: int, tiles: int, add: int) -> None:
-        words, channels, filled_dy = slot(args, _WORDS), slot(args, _C), slot(args, _FILLED_DY)
-        put(words, 0, channels)
-        put(words, 1, tiles)
-        put(words, 3, size)
-        put(words, 4, slot(args, _FILLED) * size)
-        put(words, 6, filled_dy * size)
-        put(words, 8, width * size)
-        put(words, 9, most)
-        put(words, 10, add)
-        put(words, 11, 0)
+        room, filled = slot(args, _ROOM), slot(args, _FILLED)
+        panels = slot(args, _FILLED_DY) // width
         for f in range(products):
-            put(words, 2, slot(args, _V) + f * slot(args, _V_STEP))
-            for first in range(0, filled_dy, width):
-                for j in range(0, width, most):
-                    put(words, 5, slot(args, _D) + f * slot(args, _D_STEP) + (first + j) * size)
-                    put(words, 7, target + j * size)
-                    call_kernel(slot(args, _STRIP), words, 0, 0)
-                target += channels * width * size
+            v = slot(args, _V) + f * slot(args, _V_STEP)
+            d = slot(args, _D) + f * slot(args, _D_STEP)
+            for p in range(panels):
+                for block in range(filled // lanes):
+                    a = v + block * room * lanes * size
+                    for j in range(0, width, most):
+                        b = d + (p * room * width + j) * size
+                        rows_of(lanes, a, 0, 1, tiles, b, target + j * size, add)
+                    target += lanes * width * size
 
     return multiply
 
@@ -162,17 +158,16 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
     pixel = width * size
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        dw, partial, channels, outputs = (
-            slot(args, 0), slot(args, 1), slot(args, 2), slot(args, 3)
-        )  # fmt: skip
-        chunks, sums = slot(args, 4), slot(args, 5)
+        dw, partial = slot(args, 0), slot(args, 1)
+        channels, outputs, filled = slot(args, 2), slot(args, 3), slot(args, 4)
+        chunks, sums = slot(args, 5), slot(args, 6)
         panels = (outputs + width - 1) // width
         start, stop = share(panels * channels, 1, tid, threads)
         for unit in range(start, stop):
             p, c = unit // channels, unit % channels
             for chunk in range(chunks):
                 for f in range(products):
-                    place = ((chunk * products + f) * panels + p) * channels + c
+                    place = ((chunk * products + f) * panels + p) * filled + c
                     source, to = partial + place * pixel, sums + f * pixel
                     if chunk == 0:
                         for j in range(width):
@@ -181,7 +176,8 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
                         for j in range(width):
                             put_sum(to, j, get_sum(to, j) + get(source, j))
             back = sums + products * pixel
-            transform(back, taps * pixel, pixel, sums, count * pixel, pixel, width // lanes)
+            vector = lanes * size
+            transform(back, taps * pixel, pixel, vector, sums, count * pixel, pixel, width // lanes)
             for o in range(min(outputs - p * width, width)):
                 to = dw + ((p * width + o) * channels + c) * square * size
                 for k in range(square):

@@ -12,7 +12,7 @@ every group has one channel and one output (depthwise), it is [1, 1, taps, group
 
 By Winograd's method (`dnnc.ops.winograd`), `tile` by `tile` outputs are computed at a time; then
 the weight is packed as one matrix for each product, [n * n, panels, channels, width], where `n =
-tile + k - 1`. That takes one group, a square kernel, and strides and dilations of 1.
+tile + k - 1` and channels are filled up with zeros to a multiple of 16. That takes one group, a square kernel, and strides and dilations of 1.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 _ONE = dim(1)
+#: Channels come in whole blocks of so many where a product by Winograd's method sums over them.
+_BLOCK = 16
 
 
 def panel_width(outputs: Dim) -> int:
@@ -100,7 +102,8 @@ class PackWeights(_NoGradient):
         panels = ceil_div(outputs, width)
         lead, depth = dim(self.groups), kh * kw * inputs
         if self.tile:
-            lead, depth = (kh + self.tile - 1) * (kw + self.tile - 1), inputs
+            lead = (kh + self.tile - 1) * (kw + self.tile - 1)
+            depth = ceil_div(inputs, _BLOCK) * _BLOCK
         return (TensorType(w.dtype, (lead, panels, depth, dim(width))),)
 
     def evaluate(self, w: Array) -> tuple[Array, ...]:
@@ -113,6 +116,7 @@ class PackWeights(_NoGradient):
             _, g, _ = winograd(self.tile, w.shape[2]).arrays()
             matrices = np.einsum("ia,abco,jb->ijco", g, taps[0], g)
             matrices = matrices.reshape(-1, *matrices.shape[2:])
+            matrices = np.pad(matrices, ((0, 0), (0, -matrices.shape[1] % _BLOCK), (0, 0)))
         else:
             ordered = [taps[:, y, x] for y, x in self._order(*w.shape[2:])]
             matrices = np.concatenate(ordered, 1)
@@ -203,7 +207,7 @@ class ConvLast(_Last):
         count = tile + taps - 1
         seen = windows(np.pad(padded, rest), (count, count), (tile, tile), (1, 1))
         values = np.einsum("ia,nchwab,jb->nhwijc", bt, seen, bt, optimize=True)
-        weights = matrices.reshape(count, count, *matrices.shape[1:])
+        weights = matrices[:, : x.shape[3]].reshape(count, count, x.shape[3], -1)
         products = np.einsum("nhwijc,ijco->nhwijo", values, weights, optimize=True)
         y = np.einsum("pi,nhwijo,qj->nhpwqo", at, products, at, optimize=True)
         shape = (y.shape[0], y.shape[1] * tile, y.shape[3] * tile, y.shape[5])
