@@ -8,26 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from llvmlite import ir
 
+from dnnc.kernels.loop_ir import Loop, loop
 from dnnc.kernels.target import host
 from dnnc.kernels.vector_ir import FLOATS, I32, I64, internal, masked, splat
 
-__all__ = ["LineWriter", "Loop"]
-
-
-@dataclass(slots=True)
-class Loop:
-    """A loop being written: its counter and carried values, and what they are in the next round.
-
-    After the loop `carried` holds the last values.
-    """
-
-    index: ir.Value
-    carried: list[ir.Value]
-    following: list[ir.Value] = field(default_factory=list)
+__all__ = ["LineWriter"]
 
 
 class LineWriter:
@@ -105,24 +93,5 @@ class LineWriter:
     def loop(
         self, start: ir.Value, stop: ir.Value, by: int, carried: Sequence[ir.Value] = ()
     ) -> Iterator[Loop]:
-        """A loop that may run no round; its body sets `following` for what it carries."""
-        b = self.builder
-        before = b.block
-        body, end = b.append_basic_block("body"), b.append_basic_block("end")
-        b.cbranch(b.icmp_signed("<", start, stop), body, end)
-        b.position_at_end(body)
-        loop = Loop(b.phi(I64), [b.phi(value.type) for value in carried])
-        yield loop
-        last, following = b.block, b.add(loop.index, I64(by))
-        b.cbranch(b.icmp_signed("<", following, stop), body, end)
-        b.position_at_end(end)
-        phis = [loop.index, *loop.carried]
-        for phi, first, then in zip(
-            phis, [start, *carried], [following, *loop.following], strict=True
-        ):
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, last)
-        loop.carried = [b.phi(value.type) for value in carried]
-        for phi, first, then in zip(loop.carried, carried, loop.following, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, last)
+        with loop(self.builder, start, stop, by, carried) as found:
+            yield found

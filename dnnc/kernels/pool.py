@@ -15,6 +15,7 @@ from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Node, Value
 from dnnc.ir.types import DType
 from dnnc.kernels.abi import Buffer, Call, Integer, lowering, make_kernel
+from dnnc.kernels.pool_last import pool_calls, pool_gradient_calls
 from dnnc.ops.pool import MaxPool, MaxPoolGradient, Pooling, SumPool, SumPoolGradient
 
 __all__: list[str] = []
@@ -26,6 +27,8 @@ _PLANES, _H, _W, _HO, _WO, _TOP, _LEFT, _KH, _KW, _SH, _SW = range(11)
 
 @lowering(MaxPool, SumPool)
 def lower_pool(node: Node) -> list[Call]:
+    if _is_last(node):
+        return pool_calls(node)
     largest = isinstance(node.op, MaxPool)
     x, y = node.operands[0], node.results[0]
     dtype, step = str(x.type.dtype), _vector_step(node)
@@ -38,6 +41,8 @@ def lower_pool(node: Node) -> list[Call]:
 
 @lowering(MaxPoolGradient)
 def lower_max_pool_gradient(node: Node) -> list[Call]:
+    if _is_last(node):
+        return pool_gradient_calls(node)
     x, dy = node.operands
     dtype, step, apart = str(x.type.dtype), _vector_step(node), _apart(node)
     if step:
@@ -49,6 +54,8 @@ def lower_max_pool_gradient(node: Node) -> list[Call]:
 
 @lowering(SumPoolGradient)
 def lower_sum_pool_gradient(node: Node) -> list[Call]:
+    if _is_last(node):
+        return pool_gradient_calls(node)
     dy, dx = node.operands[0], node.results[0]
     dtype, step, apart = str(dx.type.dtype), _vector_step(node), _apart(node)
     if step:
@@ -56,6 +63,10 @@ def lower_sum_pool_gradient(node: Node) -> list[Call]:
     else:
         build = lambda: _build_sum_gradient(dtype)  # noqa: E731
     return [_call(node, dx, dy, build, dtype, step, apart)]
+
+
+def _is_last(node: Node) -> bool:
+    return isinstance(node.op, Pooling) and node.op.channels_last
 
 
 def _vector_step(node: Node) -> int:

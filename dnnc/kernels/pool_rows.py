@@ -9,7 +9,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from dnnc.kernels.line_ir import LineWriter, Loop
+from dnnc.kernels.line_ir import LineWriter
+from dnnc.kernels.loop_ir import Loop
 from dnnc.kernels.vector_ir import I64, calling
 
 __all__ = ["gradient_line", "pool_line"]

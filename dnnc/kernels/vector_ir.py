@@ -13,6 +13,7 @@ __all__ = [
     "I1",
     "I32",
     "I64",
+    "NUMBERS",
     "calling",
     "declare",
     "internal",
@@ -23,6 +24,13 @@ __all__ = [
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 BYTES = ir.IntType(8).as_pointer()
 FLOATS: dict[str, ir.Type] = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
+NUMBERS: dict[str, ir.Type] = {
+    **FLOATS,
+    "i32": I32,
+    "i64": I64,
+    "u8": ir.IntType(8),
+    "i8": ir.IntType(8),
+}
 
 
 def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
@@ -66,9 +74,10 @@ def declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Ty
 
 def masked(module: ir.Module, vector: ir.VectorType) -> tuple[ir.Function, ir.Function]:
     """The functions `load(place, alignment, mask, otherwise)` and `store(value, place, alignment,
-    mask)` on a vector of floats; what is not in the mask is not touched."""
+    mask)` on a vector of numbers; what is not in the mask is not touched."""
     pointer, mask = vector.as_pointer(), ir.VectorType(I1, vector.count)
-    suffix = f"v{vector.count}{'f32' if vector.element == FLOATS['f32'] else 'f64'}.p0"
+    kinds = {FLOATS["f32"]: "f32", FLOATS["f64"]: "f64"}
+    suffix = f"v{vector.count}{kinds.get(vector.element, vector.element)}.p0"
     load = declare(module, f"llvm.masked.load.{suffix}", vector, [pointer, I32, mask, vector])
     arguments = [vector, pointer, I32, mask]
     return load, declare(module, f"llvm.masked.store.{suffix}", ir.VoidType(), arguments)

@@ -14,17 +14,22 @@ from dnnc.ops import pool
 assert dnnc.kernels.pool
 
 RANDOM = np.random.default_rng(7)
+#: N, H, W, window, strides, pads.
 CASES = [
-    ((2, 3, 8, 12), (2, 2), (2, 2), (0, 0, 0, 0)),
-    ((1, 2, 9, 70), (2, 2), (2, 2), (0, 0, 0, 0)),
-    ((2, 2, 7, 9), (3, 3), (2, 2), (1, 1, 1, 1)),
-    ((2, 2, 7, 9), (3, 2), (1, 1), (1, 0, 0, 1)),
-    ((1, 2, 5, 5), (5, 5), (5, 5), (0, 0, 0, 0)),
-    ((1, 2, 10, 11), (1, 2), (3, 4), (0, 1, 2, 0)),
-    ((1, 2, 9, 40), (2, 2), (2, 2), (1, 1, 0, 1)),
-    ((1, 2, 9, 37), (3, 2), (2, 2), (1, 0, 0, 1)),
-    ((1, 1, 40, 40), (4, 5), (2, 2), (1, 2, 2, 1)),
+    ((2, 8, 12), (2, 2), (2, 2), (0, 0, 0, 0)),
+    ((1, 9, 7), (2, 2), (2, 2), (0, 0, 0, 0)),
+    ((2, 7, 9), (3, 3), (2, 2), (1, 1, 1, 1)),
+    ((2, 7, 9), (3, 2), (1, 1), (1, 0, 0, 1)),
+    ((3, 5, 5), (5, 5), (5, 5), (0, 0, 0, 0)),
+    ((1, 10, 11), (1, 2), (3, 4), (0, 1, 2, 0)),
+    ((1, 9, 40), (2, 2), (2, 2), (1, 1, 0, 1)),
+    ((1, 9, 37), (3, 2), (2, 2), (1, 0, 0, 1)),
+    ((1, 9, 8), (2, 2), (2, 2), (-1, -2, 0, -1)),
+    ((1, 11, 10), (7, 5), (2, 2), (1, 2, 2, 1)),
 ]
+#: Less than a vector of channels; vectors and a part; one, two and four vectors at a time.
+CHANNELS = [1, 3, 21, 16, 32, 64]
+DTYPES = ["f4", "f8", "i4", "i8", "u1", "i1"]
 
 
 def value_of(array):
@@ -33,32 +38,50 @@ def value_of(array):
 
 def check(run_node, node, *arrays):
     wanted = node.op.evaluate(*arrays)[0]
-    one, two = (run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2))
+    one, two, three = (run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2, 3))
     np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, three)
+
+
+def check_all(run_node, x, movement, **how):
+    for make in (pool.max_pool, pool.sum_pool):
+        node = make(value_of(x), *movement, **how).node
+        check(run_node, node, x)
+    dy = RANDOM.integers(-9, 9, node.results[0].type.concrete({})).astype(x.dtype)
+    node = pool.max_pool_gradient(value_of(x), value_of(dy), *movement, **how).node
+    check(run_node, node, x, dy)
+    check(run_node, pool.sum_pool_gradient(value_of(dy), x.shape, *movement, **how).node, dy)
+
+
+def image(shape, dtype):
+    """Small integers, so that there are many ties, and for floats some numbers that are none."""
+    x = RANDOM.integers(0 if dtype == "u1" else -4, 4, shape).astype(dtype)
+    if dtype in ("f4", "f8"):
+        x[RANDOM.random(shape) < 0.05] = np.nan
+        x[RANDOM.random(shape) < 0.05] = -np.inf
+    return x
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_pooling(run_node, case):
+def test_windows(run_node, case):
     sizes, *movement = case
-    for dtype in ("f4", "f8"):
-        x = RANDOM.integers(-4, 4, sizes).astype(dtype)
-        if dtype == "f8" and x.size:
-            x[0, 0, 0, 1] = np.nan
-        for make in (pool.max_pool, pool.sum_pool):
-            node = make(value_of(x), *movement).node
-            check(run_node, node, x)
-        dy = RANDOM.standard_normal(node.results[0].type.concrete({})).astype(dtype)
-        check(run_node, pool.max_pool_gradient(value_of(x), value_of(dy), *movement).node, x, dy)
-        check(run_node, pool.sum_pool_gradient(value_of(dy), sizes, *movement).node, dy)
+    for channels in (3, 32):
+        check_all(run_node, image((*sizes, channels), "f4"), movement, channels_last=True)
 
 
-def test_integers(run_node):
-    x = RANDOM.integers(-100, 100, (2, 2, 6, 6)).astype("i1")
-    check(run_node, pool.max_pool(value_of(x), (3, 3), (2, 2), (1, 1, 1, 1)).node, x)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_types(run_node, dtype):
+    for movement in (((2, 2), (2, 2)), ((3, 3), (2, 2), (1, 1, 1, 1))):
+        for channels in CHANNELS:
+            x = image((2, 6, 7, channels), dtype)
+            check_all(run_node, x, movement, channels_last=True)
+
+
+def test_channels_first(run_node):
+    check_all(run_node, image((2, 3, 8, 9), "f4"), ((3, 3), (2, 2), (1, 1, 1, 1)))
 
 
 def test_no_images(run_node):
-    x = np.zeros((0, 2, 4, 4), "f4")
-    for make in (pool.max_pool, pool.sum_pool):
-        check(run_node, make(value_of(x), (2, 2)).node, x)
+    x = np.zeros((0, 4, 4, 2), "f4")
+    check_all(run_node, x, ((2, 2),), channels_last=True)
