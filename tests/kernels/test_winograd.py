@@ -1,0 +1,123 @@
+"""Convolutions by Winograd's method against the direct sum in float64."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from dnnc.ir.dims import dim
+from dnnc.ir.graph import Value
+from dnnc.ir.types import DType, TensorType
+from dnnc.kernels.winograd import winograd_calls
+from dnnc.kernels.winograd_pack import winograd_pack_calls
+from dnnc.kernels.winograd_weight import winograd_weight_calls
+from dnnc.ops.base import apply
+from dnnc.ops.channels_last import ConvLast, ConvLastWeightGradient, PackWeights
+from dnnc.ops.winograd import winograd
+
+RANDOM = np.random.default_rng(5)
+
+#: Batch, channels, outputs, height, width, kernel, results, pads.
+CASES = [
+    (2, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
+    (2, 16, 16, 8, 8, 3, 2, (1, 1, 1, 1)),
+    (5, 12, 20, 9, 11, 3, 4, (1, 0, 1, 2)),
+    (2, 8, 70, 10, 7, 3, 4, (-1, 2, 0, -1)),
+    (9, 40, 33, 5, 6, 3, 2, (0, 0, 0, 0)),
+    (1, 64, 64, 8, 8, 3, 4, (1, 1, 1, 1)),
+    (3, 32, 64, 14, 14, 5, 2, (2, 2, 2, 2)),
+    (0, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
+]
+
+
+def value_of(array):
+    return Value(TensorType.make(DType.of(array), array.shape))
+
+
+def draw(dtype, *shape):
+    return RANDOM.standard_normal(shape).astype(dtype)
+
+
+def dims(*sizes):
+    return tuple(map(dim, sizes))
+
+
+def check(run_node, node, calls, arrays, wanted):
+    got = [run_node(node, calls(), arrays, threads=t)[0] for t in (1, 2, 3)]
+    bound = 1e-13 if got[0].dtype == np.float64 else 4e-6
+    largest = np.abs(wanted).max(initial=1)
+    np.testing.assert_allclose(got[0], wanted, rtol=0, atol=bound * largest)
+    assert all((other == got[0]).all() for other in got[1:])
+    return got[0]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_convolution(run_node, case, backward, dtype):
+    n, c, o, h, w, k, results, pads = case
+    x = draw(dtype, n, h, w, c)
+    weight = draw(dtype, *((c, o) if backward else (o, c)), k, k)
+    packed = apply(PackWeights(tile=results, backward=backward), value_of(weight))
+    direct = PackWeights(backward=backward).evaluate(weight.astype("f8"))[0]
+    u = check(
+        run_node,
+        packed.node,
+        lambda: winograd_pack_calls(packed.node.op, *packed.node.operands, packed),
+        (weight,),
+        packed.node.op.evaluate(weight.astype("f8"))[0],
+    )
+    movement = {"pads": dims(*pads), "outputs": dim(o), "kernel": dims(k, k)}
+    y = apply(ConvLast(tile=results, **movement), value_of(x), packed)
+    wanted = ConvLast(**movement).evaluate(x.astype("f8"), direct)[0]
+    check(
+        run_node,
+        y.node,
+        lambda: winograd_calls(y.node.op, *y.node.operands, y),
+        (x, u),
+        wanted,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_by_weight(run_node, case, dtype):
+    n, c, o, h, w, k, results, pads = case
+    x = draw(dtype, n, h, w, c)
+    dy = draw(dtype, n, h + pads[0] + pads[2] - k + 1, w + pads[1] + pads[3] - k + 1, o)
+    op = ConvLastWeightGradient(pads=dims(*pads), shape=dims(o, c, k, k), tile=results)
+    dw = apply(op, value_of(x), value_of(dy))
+    wanted = np.zeros((o, c, k, k)) if n == 0 else op.evaluate(x.astype("f8"), dy.astype("f8"))[0]
+    check(
+        run_node,
+        dw.node,
+        lambda: winograd_weight_calls(op, *dw.node.operands, dw),
+        (x, dy),
+        wanted,
+    )
+
+
+@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (2, 5)])
+def test_the_matrices_give_the_exact_correlation(results, taps):
+    scheme, count = winograd(results, taps), results + taps - 1
+    for i, k in product(range(count), range(taps)):
+        # The i-th input and the k-th tap meet in result i - k.
+        products = [g[k] * b[i] for g, b in zip(scheme.g, scheme.bt, strict=True)]
+        sums = [sum(a * p for a, p in zip(row, products, strict=True)) for row in scheme.at]
+        assert sums == [int(m == i - k) for m in range(results)]
+
+
+def test_rounding_stays_near_that_of_the_direct_sum():
+    x, w = draw("f4", 4, 16, 16, 64), draw("f4", 64, 64, 3, 3)
+    movement = {"pads": dims(1, 1, 1, 1), "outputs": dim(64), "kernel": dims(3, 3)}
+    packed = [PackWeights(tile=t).evaluate(w)[0] for t in (0, 4)]
+    exact = ConvLast(**movement).evaluate(
+        x.astype("f8"), PackWeights().evaluate(w.astype("f8"))[0]
+    )[0]
+    errors = [
+        np.sqrt(np.mean((ConvLast(tile=t, **movement).evaluate(x, p)[0] - exact) ** 2))
+        for t, p in zip((0, 4), packed, strict=True)
+    ]
+    assert errors[1] < 1e-6 * exact.std()
