@@ -100,6 +100,9 @@ def _slab_bytes(
     if not backward and all(pad is not None and pad <= 0 for pad in pads):
         return dim(64)
     high, wide = ((kernel[i] - 1) * op.dilations[i] + 1 for i in range(2))
-    columns = outputs.shape[2] + 1 if backward else (outputs.shape[2] - 1) * op.strides[1]
-    line = (columns + wide) * image.shape[3] * form.tile.bytes_each
-    return line * dim(high) + BUDGET
+    columns: Dim = outputs.shape[2] + 1
+    if not backward:
+        columns = columns * op.strides[1]
+    line: Dim = (columns + wide) * image.shape[3] * form.tile.bytes_each
+    lines: Dim = line * high
+    return lines + BUDGET

@@ -7,7 +7,18 @@ from functools import cache
 
 __all__ = ["load_lowerings"]
 
-_MODULES = ("fused", "matmul", "conv", "conv_weight", "conv_last", "pool", "shape_ops", "gather")
+_MODULES = (
+    "fused",
+    "matmul",
+    "conv",
+    "conv_weight",
+    "conv_last",
+    "conv_last_weight",
+    "conv_last_pack",
+    "pool",
+    "shape_ops",
+    "gather",
+)
 
 
 @cache

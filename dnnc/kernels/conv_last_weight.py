@@ -1,0 +1,297 @@
+"""The gradient of a convolution with channels last by weight.
+
+The transpose of dw is a product: rows are taps (ky, kx, channel), columns outputs, and the sum runs
+over pixels. A tap's pixels are those of a slab (`dnnc.kernels.conv_last_slab`) from its offset on;
+a table of steps leads along the pixels of the grid. A row of dy, the outputs of a pixel, is read
+where it lies.
+
+The lines of all images are cut into chunks, whose number depends on sizes alone; each chunk sums
+into a partial result of its own, and a second call adds those in order. So threads share pixels,
+and the sums are the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dnnc.ir.dims import ceil_div, product
+from dnnc.ir.graph import Node, Value
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
+from dnnc.kernels.conv_last_slab import build_axis, build_fill, build_lines, build_taps
+from dnnc.kernels.conv_last_slots import (
+    BUDGET,
+    CHANNELS,
+    COLUMNS,
+    EACH,
+    GROUPS,
+    HO,
+    IN,
+    KH,
+    KW,
+    MOST_PIXELS,
+    OTHER,
+    OUT,
+    OWN,
+    PIXELS,
+    SLAB,
+    STRIP,
+    TABLE,
+    TAPS,
+    WO,
+    WORDS,
+    C,
+    Form,
+    H,
+    N,
+    O,
+    W,
+    common_slots,
+)
+from dnnc.kernels.epilogue import calls_apart
+from dnnc.kernels.tiles import Tile
+from dnnc.ops.channels_last import ConvLastWeightGradient
+
+__all__ = ["conv_last_weight_calls"]
+
+_CHUNKS, _COPY = range(OWN, OWN + 2)
+#: The most rows of dw's transpose that are joined at a time.
+_JOINED = 48
+
+
+@lowering(ConvLastWeightGradient)
+def lower_conv_last_weight_gradient(node: Node) -> list[Call]:
+    x, dy = node.operands
+    return conv_last_weight_calls(node.op, x, dy, node.results[0])
+
+
+@anchored(ConvLastWeightGradient)
+def lower_fused_conv_last_weight_gradient(node: Node, anchor: Node) -> list[Call]:
+    def calls(operands: tuple[Value, ...], target: Value) -> list[Call]:
+        x, dy = operands
+        return conv_last_weight_calls(anchor.op, x, dy, target)
+
+    return calls_apart(node, anchor, calls)
+
+
+def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
+    """The calls that compute the gradient by weight from x and dy into the memory of `dw`."""
+    if op.tile:
+        from dnnc.kernels.winograd_weight import winograd_weight_calls
+
+        return winograd_weight_calls(op, x, dy, dw)
+    form = Form.of(op, str(dw.type.dtype), dw.shape)
+    tile, chunks = form.tile, _chunks(dw)
+    size, groups = tile.bytes_each, 1 if form.each else op.groups
+    channels, taps = dw.shape[1], product(dw.shape[2:])
+    padded = ceil_div(form.columns, tile.columns) * tile.columns
+    partial = Scratch(padded * channels * taps * (chunks * groups * size))
+    pixels = dy.shape[2] + MOST_PIXELS
+    sums = Call(
+        make_kernel("conv_last_weight", lambda: _build_sums(tile), tile),
+        (
+            partial,
+            Buffer(x),
+            Buffer(dy),
+            *common_slots(op, form, x, dy, dw.shape, backward=False),
+            Integer.of(chunks),
+            Scratch(pixels * (tile.columns * size), per_thread=True),
+        ),
+        2 * dy.type.elements * taps * channels,
+    )
+    sizes = (chunks, groups, channels, taps, form.columns, padded)
+    join = Call(
+        make_kernel("conv_last_weight_join", lambda: _build_join(tile), tile),
+        (
+            Buffer(dw, written=True),
+            partial,
+            *(Integer.of(number) for number in sizes),
+            Scratch(padded * (_JOINED * size), per_thread=True),
+        ),
+        dw.type.elements * chunks,
+    )
+    return [sums, join]
+
+
+def _chunks(dw: Value) -> int:
+    """Parts of the lines: many for small weights, where each thread should find some."""
+    elements = dw.type.elements.constant
+    if elements is None or elements > 1 << 20:
+        return 2
+    return 4 if elements > 1 << 17 else 8
+
+
+def _build_sums(tile: Tile) -> Callable[[int, int, int], int]:
+    """Partial results [chunk, group, (tap, channel), output], outputs padded to whole strips."""
+    from dnnc.kernels.intrinsics import share, slot, store, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
+
+    axis, lines_of = subroutine(build_axis(), returns=5), subroutine(build_lines(), returns=1)
+    taps, slab = subroutine(build_taps(tile.bytes_each)), subroutine(_build_slab(tile))
+    put, size, most = store("i64"), tile.bytes_each, tile.columns
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        h, w, pixel, chunks = (
+            slot(args, H),
+            slot(args, W),
+            slot(args, C) * size,
+            slot(args, _CHUNKS),
+        )
+        _, ho, step, low, reach = axis(args, 0)
+        _, wo, step_u, low_u, reach_u = axis(args, 1)
+        inside = low >= 0 and (ho - 1) * step + low + reach <= h
+        inside = inside and low_u >= 0 and (wo - 1) * step_u + low_u + reach_u <= w
+        line = (w if inside else (wo - 1) * step_u + reach_u) * pixel
+        taps(args, line)
+        put(slot(args, WORDS), TABLE, -1)
+        lines = lines_of(line, ho, wo, step, reach)
+        # Small images go several at a time.
+        together = 1
+        if lines >= ho:
+            together = BUDGET // max(((ho - 1) * step + reach) * line, 1)
+            together = max(min(together, MOST_PIXELS // max(ho * wo, 1)), 1)
+        depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
+        padded = (slot(args, COLUMNS) + most - 1) // most * most
+        partial, total = slot(args, GROUPS) * depth * padded * size, slot(args, N) * ho
+        first, last = share(chunks, 1, tid, threads)
+        for chunk in range(first, last):
+            start, stop = total * chunk // chunks, total * (chunk + 1) // chunks
+            target, add = slot(args, OUT) + chunk * partial, 0
+            if start == stop or wo == 0:
+                zero_bytes(target, partial)
+                continue
+            while start < stop:
+                image, q, left = start // ho, start % ho, stop - start
+                whole = min(left // ho, together)
+                if q == 0 and whole > 1:
+                    slab(args, image, whole, 0, ho, line, inside, target, add)
+                    start += whole * ho
+                else:
+                    left = min(left, ho - q)
+                    parts = (left + lines - 1) // lines
+                    count = (left + parts - 1) // parts
+                    slab(args, image, 1, q, count, line, inside, target, add)
+                    start += count
+                add = 1
+        return 0
+
+    return kernel
+
+
+def _build_slab(tile: Tile) -> Callable[..., None]:
+    """`f(args, image, images, q, lines, line, inside, target, add)`: what grid lines from `q` on,
+    of some images, add to a partial result."""
+    from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.moves import copy_rows
+    from dnnc.kernels.subroutine import subroutine
+
+    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(tile.bytes_each))
+    steps, copy = subroutine(_build_steps(tile.bytes_each)), copy_rows(tile)
+    put, size, wide = store("i64"), tile.bytes_each, tile.columns
+
+    def slab(
+        args: int, image: int, images: int, q: int, lines: int, line: int, inside: int, target: int,
+        add: int,
+    ) -> None:  # fmt: skip
+        words, pixel, wo, outputs = (
+            slot(args, WORDS), slot(args, C) * size, slot(args, WO), slot(args, O)
+        )  # fmt: skip
+        _, _, step, low, reach = axis(args, 0)
+        _, _, _, x, _ = axis(args, 1)
+        y, rows, base = q * step + low, (lines - 1) * step + reach, slot(args, SLAB)
+        apart = rows * line
+        if inside:
+            apart = slot(args, H) * line
+            base = slot(args, IN) + image * apart + y * line + x * pixel
+        else:
+            for k in range(images):
+                fill(args, base + k * apart, image + k, y, rows, x, line // pixel)
+        steps(args, images, apart, lines, step * line)
+        pixels = images * lines * wo
+        depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
+        each = slot(args, COLUMNS)
+        strips = (each + wide - 1) // wide
+        dy = slot(args, OTHER) + (image * slot(args, HO) + q) * wo * outputs * size
+        put(words, 0, depth)
+        put(words, 1, pixels)
+        put(words, 4, slot(args, PIXELS))
+        put(words, 8, strips * wide * size)
+        put(words, 10, add)
+        put(words, 11, slot(args, TAPS))
+        for strip in range(slot(args, GROUPS) * strips):
+            group, column = strip // strips, strip % strips * wide
+            channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
+            count = min(wide, each - column)
+            b, b_step = dy + (group * each + column) * size, outputs * size
+            if count < wide and not slot(args, EACH):
+                # Tiles read whole rows of vectors, which must not reach beyond dy.
+                copy(slot(args, _COPY), wide * size, b, b_step, pixels, count)
+                b, b_step, count = slot(args, _COPY), wide * size, wide
+            put(words, 2, base + channel * size)
+            put(words, 5, b)
+            put(words, 6, b_step)
+            put(words, 7, target + (group * depth * strips * wide + column) * size)
+            put(words, 9, count)
+            call_kernel(slot(args, STRIP), words, 0, 0)
+
+    return slab
+
+
+def _build_steps(size: int) -> Callable[[int, int, int, int, int], None]:
+    """`f(args, images, apart, lines, down)`: the table of offsets of the pixels of images that are
+    `apart` bytes apart; it is left where it is that already."""
+    from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.subroutine import subroutine
+
+    axis, put = subroutine(build_axis(), returns=5), store("i64")
+
+    def steps(args: int, images: int, apart: int, lines: int, down: int) -> None:
+        words, table, count, made = slot(args, WORDS), slot(args, PIXELS), 0, lines * 65536 + images
+        if slot(words, TABLE) == made:
+            return
+        put(words, TABLE, made)
+        _, wo, step, _, _ = axis(args, 1)
+        across = step * slot(args, C) * size
+        for k in range(images):
+            for i in range(lines):
+                for j in range(wo):
+                    put(table, count, k * apart + i * down + j * across)
+                    count += 1
+
+    return steps
+
+
+def _build_join(tile: Tile) -> Callable[[int, int, int], int]:
+    """The sum of the partial results, turned into dw [(group, output), channel, tap]. Threads share
+    channels with their taps."""
+    from dnnc.kernels.intrinsics import copy_bytes, load, share, slot, store
+    from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
+
+    transpose = subroutine(build_transpose(tile.bytes_each))
+    get, put, get_part = load(tile.dtype, 0), store(tile.dtype, 0), load(tile.dtype, 1)
+    size = tile.bytes_each
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 8)
+        chunks, groups, channels, taps = slot(args, 2), slot(args, 3), slot(args, 4), slot(args, 5)
+        outputs, padded = slot(args, 6), slot(args, 7)
+        depth = channels * taps
+        blocks = (depth + _JOINED - 1) // _JOINED
+        start, stop = share(groups * blocks, 1, tid, threads)
+        for unit in range(start, stop):
+            group, block = unit // blocks, unit % blocks
+            first, last = depth * block // blocks, depth * (block + 1) // blocks
+            for k in range(first, last):
+                row = group * depth + k % taps * channels + k // taps
+                to, source = joined + (k - first) * padded * size, partial + row * padded * size
+                copy_bytes(to, source, outputs * size)
+                for chunk in range(1, chunks):
+                    part = source + chunk * groups * depth * padded * size
+                    for i in range(outputs):
+                        put(to, i, get(to, i) + get_part(part, i))
+            to = dw + (group * outputs * depth + first) * size
+            transpose(to, depth * size, joined, padded * size, last - first, outputs)
+        return 0
+
+    return kernel
