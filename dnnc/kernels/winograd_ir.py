@@ -118,9 +118,11 @@ class _Linear:
         results = {}
         for i, other in pairs:
             terms = list(zip(self.matrix[i], values, strict=True))
-            even, odd = self._sum(terms[::2]), self._sum(terms[1::2])
-            results[i] = self.builder.fadd(even, odd)
-            results[other] = self.builder.fsub(even, odd)
+            even = self._sum(terms[::2])
+            factor = next(number for number, _ in terms[1::2] if number != 0)
+            odd = self._sum([(number / factor, value) for number, value in terms[1::2]])
+            results[i] = self._add(even, factor, odd)
+            results[other] = self._add(even, -factor, odd)
         for i, row in enumerate(self.matrix):
             if i not in results:
                 results[i] = self._sum(list(zip(row, values, strict=True)))
@@ -151,12 +153,15 @@ class _Linear:
         (factor, value), *others = ordered
         total = value if factor == 1 else self.builder.fmul(self._number(factor), value)
         for factor, value in others:
-            if abs(factor) == 1:
-                join = self.builder.fadd if factor == 1 else self.builder.fsub
-                total = join(total, value)
-            else:
-                total = self.builder.call(self.multiply_add, [self._number(factor), value, total])
+            total = self._add(total, factor, value)
         return total
+
+    def _add(self, total: ir.Value, factor: Fraction, value: ir.Value) -> ir.Value:
+        """`total + factor * value`."""
+        if abs(factor) == 1:
+            join = self.builder.fadd if factor == 1 else self.builder.fsub
+            return join(total, value)
+        return self.builder.call(self.multiply_add, [self._number(factor), value, total])
 
     def _number(self, value: Fraction) -> ir.Constant:
         return ir.Constant(self.vector, [float(value)] * self.vector.count)

@@ -55,8 +55,9 @@ def winograd(results: int, taps: int) -> Winograd:
         return (*finite, (Fraction(0),) * (terms - 1) + (Fraction(1),))
 
     bt = _transposed(_inverse(values(count)))
-    # Scaled so that the largest number in a row of `bt` is 1: products then stay in range.
-    scales = [max(abs(number) for number in row) for row in bt]
+    # Rows of `bt` may have any scale, which those of `g` make up for: with one number 1 at an even
+    # place, and others near it, the transform takes fewest operations.
+    scales = [next(number for number in (*row[::2], *row[1::2]) if number != 0) for row in bt]
     return Winograd(
         tuple(
             tuple(number / scale for number in row) for row, scale in zip(bt, scales, strict=True)
