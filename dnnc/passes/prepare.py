@@ -23,7 +23,7 @@ from dnnc.ir.rewrite import replace
 from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.shape import Broadcast, Reshape
 
-__all__ = ["split_prepared"]
+__all__ = ["fixed_values", "split_prepared"]
 
 _FREE = (Broadcast, Reshape, Constant, Iota, Size)
 
@@ -55,7 +55,7 @@ def split_prepared(graph: Graph) -> tuple[Graph, Graph]:
 
 def _frontier(graph: Graph) -> list[Value]:
     """Values computed from weights only that other computations need, in order."""
-    fixed = _fixed_values(graph)
+    fixed = fixed_values(graph)
     found: dict[Value, None] = {}
     needed = [v for node in graph.nodes if node.results[0] not in fixed for v in node.operands]
     for value in (*needed, *(output.value for output in graph.outputs)):
@@ -74,7 +74,7 @@ def _computed(value: Value) -> Value | None:
     return value if value.node is not None else None
 
 
-def _fixed_values(graph: Graph) -> set[Value]:
+def fixed_values(graph: Graph) -> set[Value]:
     """Values that depend on weights only, and not on sizes that inputs bring."""
     fixed = {item.value for item in graph.inputs if item.role in ("parameter", "state")}
     for node in graph.nodes:
