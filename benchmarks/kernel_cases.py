@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +13,21 @@ from benchmarks.flops import graph_flops
 from dnnc import ops
 from dnnc.autodiff import gradients
 from dnnc.elaborate.network import graph_of, walk_model
+from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.types import DType, TensorType
+from dnnc.ops.base import apply
+from dnnc.ops.channels_last import (
+    ConvLast,
+    ConvLastInputGradient,
+    ConvLastWeightGradient,
+    PackWeights,
+)
+from dnnc.ops.conv import Movement
 
 __all__ = ["FAMILIES", "KernelCase"]
 
 Shape = tuple[int, ...]
-#: Strides, padding at all four sides, dilations.
-Movement = tuple[tuple[int, int], tuple[int, int, int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,51 +122,113 @@ def matmul_batched() -> Iterator[KernelCase]:
 
 #: Shape of x, width, kernel, stride, dilation, groups; the padding is half of the kernel's reach.
 CONVOLUTIONS: tuple[tuple[Shape, int, int, int, int, int], ...] = (
-    ((64, 1, 28, 28), 32, 5, 1, 1, 1), ((64, 32, 14, 14), 64, 5, 1, 1, 1),
-    ((64, 3, 32, 32), 16, 3, 1, 1, 1), ((64, 16, 32, 32), 16, 3, 1, 1, 1),
-    ((64, 16, 32, 32), 32, 3, 2, 1, 1), ((64, 16, 32, 32), 32, 1, 2, 1, 1),
-    ((64, 32, 16, 16), 32, 3, 1, 1, 1), ((64, 32, 16, 16), 64, 3, 2, 1, 1),
-    ((64, 64, 8, 8), 64, 3, 1, 1, 1), ((1, 16, 32, 32), 16, 3, 1, 1, 1),
-    ((1, 64, 8, 8), 64, 3, 1, 1, 1), ((8, 64, 56, 56), 64, 3, 1, 1, 1),
-    ((8, 128, 28, 28), 128, 3, 1, 1, 1), ((8, 256, 14, 14), 256, 3, 1, 1, 1),
-    ((8, 256, 14, 14), 64, 1, 1, 1, 1), ((4, 3, 112, 112), 64, 7, 2, 1, 1),
-    ((5, 37, 19, 23), 53, 3, 1, 1, 1), ((3, 71, 31, 17), 67, 3, 2, 1, 1),
-    ((8, 64, 28, 28), 64, 3, 1, 2, 1), ((8, 64, 28, 28), 64, 3, 1, 1, 4),
-    ((8, 64, 56, 56), 64, 3, 1, 1, 64),
+    ((64, 28, 28, 1), 32, 5, 1, 1, 1), ((64, 14, 14, 32), 64, 5, 1, 1, 1),
+    ((64, 32, 32, 3), 16, 3, 1, 1, 1), ((64, 32, 32, 16), 16, 3, 1, 1, 1),
+    ((64, 32, 32, 16), 32, 3, 2, 1, 1), ((64, 32, 32, 16), 32, 1, 2, 1, 1),
+    ((64, 16, 16, 32), 32, 3, 1, 1, 1), ((64, 16, 16, 32), 64, 3, 2, 1, 1),
+    ((64, 8, 8, 64), 64, 3, 1, 1, 1), ((1, 32, 32, 16), 16, 3, 1, 1, 1),
+    ((1, 8, 8, 64), 64, 3, 1, 1, 1), ((8, 56, 56, 64), 64, 3, 1, 1, 1),
+    ((8, 28, 28, 128), 128, 3, 1, 1, 1), ((8, 14, 14, 256), 256, 3, 1, 1, 1),
+    ((8, 14, 14, 256), 64, 1, 1, 1, 1), ((4, 112, 112, 3), 64, 7, 2, 1, 1),
+    ((5, 19, 23, 37), 53, 3, 1, 1, 1), ((3, 31, 17, 71), 67, 3, 2, 1, 1),
+    ((8, 28, 28, 64), 64, 3, 1, 2, 1), ((8, 28, 28, 64), 64, 3, 1, 1, 4),
+    ((8, 56, 56, 64), 64, 3, 1, 1, 64),
 )  # fmt: skip
+#: Results in a line of a tile by Winograd's method; 0 is the direct sum.
+TILES = (0, 2, 4)
 
 
-def _convolutions() -> Iterator[tuple[str, Value, Value, Value, Movement, int]]:
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A convolution of images with channels last."""
+
+    text: str
+    x: TensorType
+    w: TensorType
+    y: TensorType
+    movement: Movement
+    tile: int
+
+    @property
+    def kernel(self) -> tuple[Dim, Dim]:
+        return self.w.shape[2], self.w.shape[3]
+
+    def packed(self, **how: Any) -> Value:
+        pack = PackWeights(groups=self.movement["groups"], tile=self.tile, **how)
+        return Value(pack.infer(self.w)[0])
+
+    def case(self, family: str, a: Value, b: Value, result: Value) -> KernelCase:
+        """Its operations are those of the direct sum, whatever computes it."""
+        flops = 2 * int(self.y.elements) * int(product(self.w.shape[1:]))
+        return replace(_case(family, self.text, _graph(a, b, result)), flops=flops)
+
+
+def _layers() -> Iterator[_Layer]:
     for shape, width, kernel, stride, dilation, groups in CONVOLUTIONS:
-        x, w = _value(*shape), _value(width, shape[1] // groups, kernel, kernel)
-        pad = dilation * (kernel // 2)
-        movement = ((stride, stride), (pad, pad, pad, pad), (dilation, dilation))
+        x = TensorType.make(DType.F32, shape)
+        w = TensorType.make(DType.F32, (width, shape[3] // groups, kernel, kernel))
+        pad, step, apart = dim(dilation * (kernel // 2)), dim(stride), dim(dilation)
+        movement = Movement(
+            strides=(step, step), pads=(pad,) * 4, dilations=(apart, apart), groups=groups
+        )
+        size = (dim(kernel), dim(kernel))
+        op = ConvLast(outputs=dim(width), kernel=size, **movement)
         text = f"{'x'.join(map(str, shape))} > {width}, {kernel}x{kernel}"
         parts = (("/", stride), (" dilated ", dilation), (" groups ", groups))
         text += "".join(f"{name}{count}" for name, count in parts if count > 1)
-        yield text, x, w, ops.conv(x, w, *movement, groups), movement, groups
+        plain = kernel == 3 and stride == dilation == groups == 1
+        for tile in TILES if plain else (0,):
+            y = op.infer(x, PackWeights(groups=groups).infer(w)[0])[0]
+            yield _Layer(f"{text} tile {tile}" if tile else text, x, w, y, movement, tile)
 
 
 def conv_forward() -> Iterator[KernelCase]:
-    """y from x and w"""
-    for text, x, w, y, _, _ in _convolutions():
-        yield _case("conv", text, _graph(x, w, y))
+    """y from x and packed weights"""
+    for layer in _layers():
+        x, packed = Value(layer.x), layer.packed()
+        outputs, kernel = layer.w.shape[0], layer.kernel
+        op = ConvLast(outputs=outputs, kernel=kernel, tile=layer.tile, **layer.movement)
+        yield layer.case("conv", x, packed, apply(op, x, packed))
 
 
 def conv_input() -> Iterator[KernelCase]:
-    """dx from dy and w"""
-    for text, x, w, y, movement, groups in _convolutions():
-        dy = Value(y.type)
-        dx = ops.conv_input_gradient(dy, w, x.shape, *movement, groups)
-        yield _case("conv by input", text, _graph(dy, w, dx))
+    """dx from dy and packed weights: with strides, or else by a convolution of dy"""
+    for layer in _layers():
+        dy, movement = Value(layer.y), layer.movement
+        kernel, channels = layer.kernel, layer.x.shape[3]
+        if movement["strides"][0] != 1:
+            how = {name: movement[name] for name in ("strides", "dilations")}
+            packed = layer.packed(backward=True, **how)
+            shape = layer.x.shape
+            dx = apply(ConvLastInputGradient(kernel=kernel, shape=shape, **movement), dy, packed)
+        else:
+            # The padding is the same at all sides, and the image keeps its size.
+            packed = layer.packed(backward=True)
+            op = ConvLast(outputs=channels, kernel=kernel, tile=layer.tile, **movement)
+            dx = apply(op, dy, packed)
+        yield layer.case("conv by input", dy, packed, dx)
 
 
 def conv_weight() -> Iterator[KernelCase]:
     """dw from x and dy"""
-    for text, x, w, y, movement, groups in _convolutions():
-        dy = Value(y.type)
-        dw = ops.conv_weight_gradient(x, dy, w.shape, *movement, groups)
-        yield _case("conv by weight", text, _graph(x, dy, dw))
+    for layer in _layers():
+        x, dy = Value(layer.x), Value(layer.y)
+        op = ConvLastWeightGradient(shape=layer.w.shape, tile=layer.tile, **layer.movement)
+        yield layer.case("conv by weight", x, dy, apply(op, x, dy))
+
+
+def conv_packing() -> Iterator[KernelCase]:
+    """Weights in the order of the direct sum"""
+    for outputs, channels, kernel in ((16, 3, 3), (64, 64, 3), (256, 256, 3), (64, 256, 1)):
+        w = _value(outputs, channels, kernel, kernel)
+        for backward in (False, True):
+            graph = Graph(
+                "kernel",
+                (Input("w", w, "data"),),
+                (Output("packed", apply(PackWeights(backward=backward), w)),),
+            )
+            name = "packing by input" if backward else "packing"
+            yield _case(name, f"{outputs}x{channels}x{kernel}x{kernel}", graph)
 
 
 # --- layers of the library ------------------------------------------------------------------------
@@ -232,7 +302,7 @@ def scan() -> Iterator[KernelCase]:
 
 FAMILIES = {
     "matmul": (matmul_forward, matmul_input, matmul_weight, matmul_batched),
-    "conv": (conv_forward, conv_input, conv_weight),
+    "conv": (conv_forward, conv_input, conv_weight, conv_packing),
     "elementwise": (elementwise,),
     "softmax": (softmax,),
     "norm": (normalization,),
