@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,41 +162,14 @@ def optimized_ir(kernel: Kernel) -> tuple[str, str]:
     return str(module), str(target_machine().emit_assembly(module))
 
 
-def _numba(module: str) -> Any:
-    """A module of `numba.core`, imported when first needed and untyped."""
-    return import_module(f"numba.core.{module}")
-
-
 def _compile_module(kernel: Kernel) -> Any:
     """Compile by Numba up to an optimized LLVM module."""
-    compiler = _numba("compiler")
-    cpu_target = _numba("registry").cpu_target
-    i64 = _numba("types").int64
+    from dnnc.kernels.frontend import compile_function, compiling, i64
+
     function = kernel.build()
-    typing, target = cpu_target.typing_context, cpu_target.target_context
-    typing.refresh()
-    target.refresh()
-    flags = compiler.Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    # Contraction alone: reassociation would undo the compensated steps of elementary functions, and
-    # flags that assume no NaN would hide what the training layer must detect.
-    flags.fastmath = _numba("cpu").FastMathOptions({"contract"})
-    library = _library_class()(target.codegen(), kernel.name)
-    with _numba("compiler_lock").global_compiler_lock:
-        result = compiler.compile_extra(
-            typing,
-            target,
-            function,
-            (i64, i64, i64),
-            i64,
-            flags,
-            {},
-            library=library,
-            pipeline_class=_lean_compiler() if kernel.source else compiler.Compiler,
-        )
+    with compiling() as target:
+        library = _library_class()(target.codegen(), kernel.name)
+        result = compile_function(function, (i64, i64, i64), i64, library)
         library.finalize()
     module = library.module
     module.get_function(result.fndesc.mangled_name).name = _symbol(kernel.key)
@@ -205,37 +177,11 @@ def _compile_module(kernel: Kernel) -> Any:
 
 
 @cache
-def _lean_compiler() -> Any:
-    """Numba's compiler without the passes that generated source has no use for."""
-    compiler, untyped, typed = (_numba(m) for m in ("compiler", "untyped_passes", "typed_passes"))
-    base: Any = compiler.CompilerBase
-
-    class LeanCompiler(base):  # type: ignore[misc]
-        def define_pipelines(self) -> list[Any]:
-            passes = _numba("compiler_machinery").PassManager("kernel")
-            for step in (
-                untyped.TranslateByteCode,
-                untyped.FixupArgs,
-                untyped.IRProcessing,
-                untyped.ReconstructSSA,
-                typed.NopythonTypeInference,
-                typed.PreLowerStripPhis,
-                typed.IRLegalization,
-                typed.AnnotateTypes,
-                typed.NativeLowering,
-                typed.NoPythonBackend,
-            ):
-                passes.add_pass(step, step.__name__)
-            passes.finalize()
-            return [passes]
-
-    return LeanCompiler
-
-
-@cache
 def _library_class() -> Any:
     """Numba's code library, but optimized for `host()` and never run by Numba's own engine."""
-    base: Any = _numba("codegen").JITCodeLibrary
+    from dnnc.kernels.frontend import Library
+
+    base: Any = Library
 
     class KernelLibrary(base):  # type: ignore[misc]
         def add_llvm_module(self, module: Any) -> None:

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from dnnc.kernels.frontend import Library, compile_function
+
 __all__ = ["subroutine"]
 
-# Numba has annotations, but none that hold.
-compiler: Any = import_module("numba.core.compiler")
 types: Any = import_module("numba.core.types")
 intrinsic: Any = import_module("numba.extending").intrinsic
-CodeLibrary: Any = import_module("numba.core.codegen").JITCodeLibrary
 _PARAMETER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -37,7 +36,9 @@ def subroutine(function: Callable[..., Any], returns: int = 0) -> Any:
     def typer(typing_context: Any, *arguments: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             if not compiled:
-                compiled.append(_compile(context, function, kind))
+                library = _Unoptimized(context.codegen(), function.__name__)
+                made = compile_function(function, kind.args, kind.return_type, library)
+                compiled.append(made)
             context.active_code_library.add_linking_library(compiled[0].library)
             return context.call_internal(builder, compiled[0].fndesc, kind, values)
 
@@ -48,20 +49,7 @@ def subroutine(function: Callable[..., Any], returns: int = 0) -> Any:
     return intrinsic(typer)
 
 
-def _compile(context: Any, function: Callable[..., Any], kind: Any) -> Any:
-    flags = compiler.Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.fastmath = import_module("numba.core.cpu").FastMathOptions({"contract"})
-    library = _Unoptimized(context.codegen(), function.__name__)
-    return compiler.compile_internal(
-        context.typing_context, context, library, function, kind.args, kind.return_type, flags, {}
-    )
-
-
-class _Unoptimized(CodeLibrary):  # type: ignore[misc]
+class _Unoptimized(Library):  # type: ignore[misc]
     """LLVM code to be linked into a kernel."""
 
     def _optimize_functions(self, module: Any) -> None:
