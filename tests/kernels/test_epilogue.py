@@ -12,6 +12,12 @@ from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.kernels.load import load_lowerings
 from dnnc.ops.base import apply
+from dnnc.ops.channels_last import (
+    ConvLast,
+    ConvLastInputGradient,
+    ConvLastWeightGradient,
+    PackWeights,
+)
 from dnnc.ops.control import Fused
 
 RANDOM = np.random.default_rng(9)
@@ -132,6 +138,70 @@ def test_gradients_of_convolutions(run_node, case):
 
     check(run_node, masked, dy, w, x)
     check(run_node, step, x, dy, w)
+
+
+#: Shape of x [N, H, W, C], of w, stride, padding, groups.
+LAST = [
+    ((2, 9, 11, 3), (5, 3, 3, 3), 1, 1, 1),
+    ((2, 8, 32, 3), (40, 3, 3, 3), 1, 1, 1),
+    ((2, 6, 7, 8), (9, 8, 1, 1), 1, 0, 1),
+    ((2, 9, 12, 3), (4, 3, 3, 3), 2, 1, 1),
+    ((2, 9, 12, 18), (18, 1, 3, 3), 1, 1, 18),
+    ((2, 9, 12, 6), (6, 1, 3, 3), 2, 1, 6),
+    ((2, 29, 1, 6), (12, 6, 3, 1), 1, (1, 0), 1),
+    ((2, 1, 29, 6), (12, 6, 1, 3), 2, (0, 1), 1),
+]
+
+
+def last(case):
+    """x, packed weights for both directions, and the operators."""
+    x_shape, w_shape, stride, pad, groups = case
+    pad = (pad, pad) if isinstance(pad, int) else pad
+    x, w, step = draw(*x_shape), draw(*w_shape), (dim(stride), dim(stride))
+    how = {"strides": step, "pads": (*map(dim, pad), *map(dim, pad)), "groups": groups}
+    kernel = tuple(map(dim, w_shape[2:]))
+    back = PackWeights(groups=groups, backward=True, strides=step)
+    packed = PackWeights(groups=groups).evaluate(w)[0], back.evaluate(w)[0]
+    forward = ConvLast(outputs=dim(w_shape[0]), kernel=kernel, **how)
+    shape = tuple(map(dim, x_shape))
+    return x, packed, forward, ConvLastInputGradient(kernel=kernel, shape=shape, **how)
+
+
+@pytest.mark.parametrize("case", LAST, ids=str)
+def test_convolution_with_channels_last(run_node, case):
+    x, (packed, _), op, _ = last(case)
+    n, h, width, channels = op.evaluate(x, packed)[0].shape
+    bias, residual = draw(1, 1, 1, channels), draw(n, h, width, channels)
+    column, image = draw(1, 1, width, 1), draw(n, 1, 1, 1)
+
+    def block(x, w, bias, residual):
+        return relu(ops.add(ops.add(apply(op, x, w), bias), residual))
+
+    def other(x, w, column, image):
+        counts = ops.iota((1, h, 1, 1), 1, DType.F32)
+        scaled = ops.multiply(apply(op, x, w), column)
+        return ops.add(ops.add(scaled, image), ops.broadcast(counts, (n, h, width, channels)))
+
+    check(run_node, block, x, packed, bias, residual)
+    check(run_node, other, x, packed, column, image)
+
+
+@pytest.mark.parametrize("case", LAST, ids=str)
+def test_gradients_of_convolutions_with_channels_last(run_node, case):
+    x, (packed, back), op, gradient = last(case)
+    dy = draw(*op.evaluate(x, packed)[0].shape)
+    weight = case[1]
+
+    def masked(dy, w, x):
+        dx = apply(gradient, dy, w)
+        return ops.select(ops.greater(x, 0.0), dx, ops.multiply(dx, 0.0))
+
+    def step(x, dy, w):
+        by_weight = ConvLastWeightGradient(shape=tuple(map(dim, weight)), **gradient.movement)
+        return ops.subtract(w, ops.multiply(apply(by_weight, x, dy), 0.1))
+
+    check(run_node, masked, dy, back, x)
+    check(run_node, step, x, dy, draw(*weight))
 
 
 def test_sizes_known_when_running(run_node):
