@@ -10,8 +10,7 @@ __all__ = ["load_lowerings"]
 _MODULES = (
     "fused",
     "matmul",
-    "conv",
-    "conv_weight",
+    "first",
     "conv_last",
     "conv_last_weight",
     "conv_last_pack",

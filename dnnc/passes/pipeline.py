@@ -9,13 +9,14 @@
     masks       the gradient of a rectifier reads its result, so that its operand need not be kept
     softmax     its gradient is written in terms of its result
     sums        constant factors leave sums, so that fewer passes over a tensor do
+    layout      images are convolved and pooled with channels last, by packed weights
     fuse        pointwise work and reductions become one kernel a group
 
 `share` comes first because bodies of loops share values only until they are rewritten, then `fold`
 because constants unlock algebra. `hoist` compares values before it and after it, so common ones
 are one before, and it merges again what it has made equal. `masks` wants the graph that will run,
-and `fuse` comes last because nothing looks inside its groups. A pass is a module with `run(graph)
--> Graph`.
+`layout` comes after all that knows the operators that programs are written with, and `fuse` last
+because nothing looks inside its groups. A pass is a module with `run(graph) -> Graph`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,19 @@ from dnnc.autodiff import share_scans
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 from dnnc.ir.graph import Graph
 from dnnc.ir.text import print_graph
-from dnnc.passes import cse, fold, fold_norm, fuse, hoist, masks, prepare, simplify, softmax, sums
+from dnnc.passes import (
+    cse,
+    fold,
+    fold_norm,
+    fuse,
+    hoist,
+    layout,
+    masks,
+    prepare,
+    simplify,
+    softmax,
+    sums,
+)
 from dnnc.passes.check import check_pass
 from dnnc.passes.trace import counting, say
 
@@ -56,6 +69,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("masks", masks.run),
     Pass("softmax", softmax.run),
     Pass("sums", sums.run),
+    Pass("layout", layout.run),
     Pass("fuse", fuse.run),
 )
 

@@ -170,6 +170,23 @@ def fused(dtype: DType) -> Operator:
     return ops.Fused(body, sizes(2, 3), (1,))
 
 
+#: Attributes, then the shapes of q, k, v and of a mask.
+ATTENTIONS: list[tuple[bool, float, tuple[str, ...]]] = [
+    (False, 0.5, ("T[2, 3, 2, 4]", "T[2, 5, 2, 4]", "T[2, 5, 2, 3]")),
+    (True, 1.5, ("T[1, 4, 2, 2]", "T[1, 3, 2, 2]", "T[1, 3, 2, 2]")),
+    (True, 1.0, ("T[1, 3, 1, 1]", "T[1, 3, 1, 1]", "T[1, 3, 1, 2]", "bool[1, 1, 1, 3]")),
+    (False, -0.7, ("T[2, 2, 2, 3]", "T[2, 3, 2, 3]", "T[2, 3, 2, 1]", "bool[2, 1, 2, 3]")),
+]
+
+
+def attention_gradient(causal: bool, scale: float, shapes: tuple[str, ...]) -> Example:
+    q, _, v, *mask = shapes
+    row = q.rpartition(",")[0]
+    result = f"{row},{v.rpartition(',')[2]}"
+    operands = (*shapes[:3], f"{row}]", f"{row}]", result, *mask)
+    return Example(fixed(ops.AttentionGradient(causal, scale)), operands, low=-1.0, high=1.0)
+
+
 EXAMPLES: dict[str, list[Example]] = {
     "negate": unary(ops.Negate),
     "absolute": unary(ops.Absolute),
@@ -279,6 +296,11 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(fixed(ops.ArgMax(0)), ("T[1]",), NUMBERS),
     ],
     "matmul": matrices(),
+    "attention": [
+        Example(fixed(ops.Attention(causal, scale)), shapes)
+        for causal, scale, shapes in ATTENTIONS
+    ],
+    "attention_gradient": [attention_gradient(*case) for case in ATTENTIONS],
     "conv": [Example(fixed(ops.Conv(**a)), (x, w), NUMBERS) for a, x, w, _ in CONVOLUTIONS],
     "conv_input_gradient": [
         Example(fixed(ops.ConvInputGradient(**a, shape=shape_of(x))), (y, w), NUMBERS)
@@ -287,6 +309,46 @@ EXAMPLES: dict[str, list[Example]] = {
     "conv_weight_gradient": [
         Example(fixed(ops.ConvWeightGradient(**a, shape=shape_of(w))), (x, y), NUMBERS)
         for a, x, w, y in CONVOLUTIONS
+    ],
+    "pack_weights": [
+        Example(fixed(ops.PackWeights()), ("T[3, 2, 2, 2]",)),
+        Example(fixed(ops.PackWeights(groups=2, backward=True)), ("T[4, 2, 1, 2]",)),
+        Example(
+            fixed(ops.PackWeights(backward=True, strides=sizes(2, 1), dilations=sizes(1, 2))),
+            ("T[2, 3, 3, 2]",),
+        ),
+        Example(fixed(ops.PackWeights(groups=3)), ("T[3, 1, 2, 2]",)),
+        Example(fixed(ops.PackWeights(tile=2)), ("T[2, 1, 3, 3]",)),
+    ],
+    "conv_last": [
+        Example(
+            fixed(ops.ConvLast(outputs=dim(3), kernel=sizes(2, 2))),
+            ("T[2, 4, 3, 2]", "T[1, 1, 8, 16]"),
+        ),
+        Example(
+            fixed(ops.ConvLast(outputs=dim(3), kernel=sizes(1, 2), groups=3)),
+            ("T[1, 4, 3, 3]", "T[1, 1, 2, 3]"),
+        ),
+        Example(
+            fixed(ops.ConvLast(outputs=dim(1), kernel=sizes(3, 3), tile=2)),
+            ("T[1, 4, 5, 1]", "T[16, 1, 16, 16]"),
+        ),
+    ],
+    "conv_last_input_gradient": [
+        Example(
+            fixed(
+                ops.ConvLastInputGradient(
+                    strides=sizes(2, 1), kernel=sizes(2, 2), shape=sizes(1, 4, 3, 2)
+                )
+            ),
+            ("T[1, 2, 2, 3]", "T[1, 1, 12, 16]"),
+        ),
+    ],
+    "conv_last_weight_gradient": [
+        Example(
+            fixed(ops.ConvLastWeightGradient(strides=sizes(2, 1), shape=sizes(3, 2, 2, 2))),
+            ("T[1, 4, 3, 2]", "T[1, 2, 2, 3]"),
+        ),
     ],
     "max_pool": [
         Example(fixed(ops.MaxPool(**a)), (x,), NUMBERS, smooth=False) for a, x, _ in POOLS

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Node, Value
 from dnnc.ops.base import Elementwise
-from dnnc.ops.conv import Conv, ConvInputGradient, ConvWeightGradient
+from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient, ConvLastWeightGradient
 from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.elementwise import (
     Cos,
@@ -56,7 +56,7 @@ __all__ = [
 #: Axes of a frame on which the axes of a value lie, in order, without axes of size 1.
 Place = tuple[int, ...]
 
-ANCHORS = (MatMul, Conv, ConvInputGradient, ConvWeightGradient)
+ANCHORS = (MatMul, ConvLast, ConvLastInputGradient, ConvLastWeightGradient)
 REDUCTIONS = (ReduceSum, ReduceMax, ReduceMin)
 _EXPENSIVE = (
     Cos,

@@ -65,6 +65,8 @@ class _Layout:
     def __init__(self, graph: Graph, fixed: set[Value] | None) -> None:
         self.graph, self.images, self.packing = graph, Images(), Packing()
         self.fixed = fixed
+        # Flattened images, and weights by which they are multiplied, in the order of pixels.
+        self.flat: dict[Value, Value] = {}
         self.permuted: dict[tuple[Value, Value], Value] = {}
 
     def result(self) -> Graph:
@@ -183,8 +185,9 @@ class _Layout:
         if image.shape[0] != x.shape[0] or not self._is_fixed(w):
             return False
         fired("order the rows of a weight as pixels lie")
-        rows = make(Reshape(x.shape), self.images.last(image))
-        result = apply(op, rows, self._permuted(w, image, op.transpose_b))
+        if x not in self.flat:
+            self.flat[x] = make(Reshape(x.shape), self.images.last(image))
+        result = apply(op, self.flat[x], self._permuted(w, image, op.transpose_b))
         self.images.keep(node.results[0], result)
         return True
 
