@@ -1,36 +1,33 @@
 """Loops of fused kernels whose last axis is kept while others are reduced.
 
 Accumulators of a block of columns lie in temporary memory; rows are walked from first to last, so
-that memory is read in order.
+that memory is read in order. Threads share the blocks; where there are too few,
+`dnnc.kernels.fused_parts` cuts the rows.
 """
 
 from __future__ import annotations
 
-from dnnc.ir.dims import Dim, ceil_div, dim, product
+from dnnc.ir.dims import ceil_div, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Call, Scratch
 from dnnc.kernels.formula import Term
 from dnnc.kernels.fused_builder import Body, Builder, flops_of
+from dnnc.kernels.fused_parts import part_calls
 from dnnc.kernels.fused_source import Memory
 
 __all__ = ["column_calls"]
 
 #: Columns that a thread sums at a time.
 _COLUMN_BLOCK = 256
-#: Sums to few elements are split by rows, into at most this many parts, of at least and at most so
-#: many rows each (the last comes first). The parts decide the order of additions, and bound their
-#: rounding errors.
-_ROW_PARTS, _FEWEST_ROWS, _MOST_ROWS = 16, 64, 512
 #: Sums to at most this many elements are split by rows.
 _FEW = 8192
 
 
 def column_calls(body: Body) -> list[Call]:
-    """Accumulators for a block of columns; rows are walked from first to last."""
+    """The calls of a body whose last axis is kept while others are reduced."""
     kept = product([axis.size for axis in body.space.axes if not axis.reduced])
-    small = kept.constant is not None and kept.constant <= _FEW
-    if small and body.phases.count == 1 and not body.phases.full:
-        return _column_parts(body, kept)
+    if kept.constant is not None and kept.constant <= _FEW:
+        return part_calls(body)
     return [_columns(body)]
 
 
@@ -123,16 +120,13 @@ def _column_phase(
     phase: int,
     totals: dict[Node, Memory],
     stored: dict[Value, tuple[Memory, str]],
-    bounds: tuple[str, str] | None = None,
-    index: str = "",
 ) -> None:
     reductions, _ = b.phases.targets(phase)
-    index = index or f"i{last} - low"
     if reductions:
         with b.writer.block(f"for i{last} in range(low, high):"):
             for node in reductions:
-                b.writer.add(totals[node].store(b.source, index, b.zero(node)))
-    _column_rows(b, last, phase, b.phases.reduced, totals, stored, bounds, index)
+                b.writer.add(totals[node].store(b.source, f"i{last} - low", b.zero(node)))
+    _column_rows(b, last, phase, b.phases.reduced, totals, stored)
 
 
 def _column_rows(
@@ -142,13 +136,10 @@ def _column_rows(
     axes: list[int],
     totals: dict[Node, Memory],
     stored: dict[Value, tuple[Memory, str]],
-    bounds: tuple[str, str] | None,
-    index: str,
 ) -> None:
     if axes:
-        low, high = bounds or ("0", b.size(b.space.axes[axes[0]].size))
-        with b.loop(axes[0], low, high):
-            _column_rows(b, last, phase, axes[1:], totals, stored, None, index)
+        with b.loop(axes[0]):
+            _column_rows(b, last, phase, axes[1:], totals, stored)
         return
     reductions, outputs = b.phases.targets(phase)
     with b.writer.block(f"for i{last} in range(low, high):"):
@@ -158,9 +149,9 @@ def _column_rows(
         b.store(terms, outputs)
         for node, term in found:
             memory = totals[node]
+            index = f"i{last} - low"
             total = b.step(node, memory.load(b.source, index), term.name)
-            b.writer.add(f"total = {total}")
-            b.writer.add(memory.store(b.source, index, Term("total", memory.dtype)))
+            b.writer.add(memory.store(b.source, index, Term(total, memory.dtype)))
 
 
 def _column_outputs(b: Builder, last: int, stored: dict[Value, tuple[Memory, str]]) -> None:
@@ -168,80 +159,3 @@ def _column_outputs(b: Builder, last: int, stored: dict[Value, tuple[Memory, str
         terms = b.terms(last)
         terms.stored = dict(stored)
         b.store(terms, b.phases.kept)
-
-
-def _column_parts(body: Body, kept: Dim) -> list[Call]:
-    """One sweep to few elements: a fixed number of blocks of rows, joined by a second call."""
-    rows = body.space.axes[body.phases.reduced[0]].size
-    most = kept * (ceil_div(rows, _MOST_ROWS) + _ROW_PARTS)
-    parts = {
-        node: Scratch(most * node.results[0].type.dtype.size) for node in body.phases.reductions
-    }
-    return [_column_part(body, parts, kept), _column_join(body, parts, kept)]
-
-
-def _column_part(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
-    b = Builder(body)
-    last = len(b.space.axes) - 1
-    outer_axes = [k for k, a in enumerate(b.space.axes) if not a.reduced and k != last]
-    memories = {n: b.memory(n.results[0].type.dtype, s) for n, s in parts.items()}
-    rows = b.space.axes[b.phases.reduced[0]].size
-    size = b.size(rows)
-    length, outer = b.size(b.space.axes[last].size), b.extent(outer_axes)
-    b.writer.add(
-        "low = 0",
-        f"high = {length}",
-        *_count_parts(b, rows),
-        f"start, stop = share({outer} * parts, 1, tid, threads)",
-    )
-    with b.writer.block("for unit in range(start, stop):"):
-        b.writer.add(
-            "part = unit % parts",
-            "row = unit // parts",
-            f"base = (part * {outer} + row) * {length}",
-            f"first = min(part * block, {size})",
-            f"end = min(first + block, {size})",
-        )
-        b.split_index("row", outer_axes)
-        with b.moved(outer_axes):
-            _column_phase(b, last, 0, memories, {}, ("first", "end"), f"base + i{last}")
-    return b.call("reduce_columns", flops_of(body))
-
-
-def _count_parts(b: Builder, rows: Dim) -> tuple[str, ...]:
-    """Lines that set the number of parts and the rows of each."""
-    size = b.size(rows)
-    return (
-        f"parts = min({_ROW_PARTS}, max(1, {size} // {_FEWEST_ROWS}))",
-        f"parts = max(parts, ({size} + {_MOST_ROWS - 1}) // {_MOST_ROWS})",
-        f"block = ({size} + parts - 1) // parts",
-    )
-
-
-def _column_join(body: Body, parts: dict[Node, Scratch], kept: Dim) -> Call:
-    b = Builder(body)
-    last = len(b.space.axes) - 1
-    outer_axes = [k for k, a in enumerate(b.space.axes) if not a.reduced and k != last]
-    length, total = b.size(b.space.axes[last].size), b.size(kept)
-    stored: dict[Value, tuple[Memory, str]] = {}
-    rows = b.space.axes[b.phases.reduced[0]].size
-    b.writer.add("low = 0", f"high = {length}", *_count_parts(b, rows))
-    b.writer.add(f"start, stop = share({b.extent(outer_axes)}, 1, tid, threads)")
-    memories = {n: b.memory(n.results[0].type.dtype, s) for n, s in parts.items()}
-    with b.writer.block("for unit in range(start, stop):"):
-        b.writer.add(f"base = unit * {length}", "row = unit")
-        b.split_index("row", outer_axes)
-        for node, memory in memories.items():
-            here = f"base + i{last}"
-            stored[node.results[0]] = (memory, here)
-            with (
-                b.writer.block("for part in range(1, parts):"),
-                b.writer.block(f"for i{last} in range(low, high):"),
-            ):
-                other = memory.load(b.source, f"part * {total} + {here}")
-                joined = b.step(node, memory.load(b.source, here), other, joins=True)
-                b.writer.add(f"total = {joined}")
-                b.writer.add(memory.store(b.source, here, Term("total", memory.dtype)))
-        with b.moved(outer_axes):
-            _column_outputs(b, last, stored)
-    return b.call("reduce_join", in_place=body.in_place())

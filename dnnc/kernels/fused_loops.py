@@ -8,12 +8,15 @@ from dnnc.kernels.abi import Call, Scratch
 from dnnc.kernels.formula import Term
 from dnnc.kernels.fused_builder import Body, Builder, flops_of
 from dnnc.kernels.fused_source import Memory, Terms
+from dnnc.kernels.fused_tiles import rows_at_once, tiled_rows
 
 __all__ = ["flat_calls", "row_calls", "split_calls"]
 
 #: Elements of a row that are one unit of work, and the number of parts that a sum over everything
 #: is split into: it decides the order of additions.
 _ROW_BLOCK, _PARTS = 4096, 32
+#: Rows up to this length are worked on several at a time.
+_SHORT = 256
 
 
 def flat_calls(body: Body) -> list[Call]:
@@ -23,7 +26,9 @@ def flat_calls(body: Body) -> list[Call]:
     rows = list(range(last))
     length = b.size(b.space.axes[last].size)
     outputs = list(dict.fromkeys(value for value, _ in body.outputs))
-    if rows:
+    if rows and _is_short(body):
+        _flat_tiles(b, rows, outputs)
+    elif rows:
         block = b.size(ceil_div(b.space.axes[last].size, _ROW_BLOCK))
         b.writer.add(f"start, stop = share({b.extent(rows)} * {block}, 1, tid, threads)")
         with b.writer.block("for unit in range(start, stop):"):
@@ -39,6 +44,42 @@ def flat_calls(body: Body) -> list[Call]:
         b.writer.add(f"low, high = share({length}, 64, tid, threads)")
         _flat_row(b, last, "low", "high", outputs)
     return [b.call("elementwise", flops_of(body), body.in_place())]
+
+
+def _is_short(body: Body) -> bool:
+    length = body.space.axes[-1].size.constant
+    return length is not None and length <= _SHORT
+
+
+def _flat_tiles(b: Builder, rows: list[int], outputs: list[Value]) -> None:
+    """Short rows: a unit of work is a run of them along the last axis but one."""
+    *outer, inner = rows
+    last, size = inner + 1, b.space.axes[inner].size
+    varies = _varying(b, inner)
+    at_once = rows_at_once(outputs, lambda value: varies[value])
+    length = b.space.axes[last].size.constant
+    assert length is not None
+    run = max(1, _ROW_BLOCK // (8 * max(1, length))) * 8
+    runs = b.size(ceil_div(size, run))
+    b.writer.add("low = 0", f"high = {b.size(b.space.axes[last].size)}")
+    b.writer.add(f"start, stop = share({b.extent(outer)} * {runs}, 1, tid, threads)")
+    with b.writer.block("for unit in range(start, stop):"):
+        b.writer.add(f"first = unit % {runs} * {run}", f"end = min(first + {run}, {b.size(size)})")
+        b.writer.add(f"row = unit // {runs}")
+        b.split_index("row", outer)
+        with b.moved(outer):
+            each = lambda: b.store(b.terms(last), outputs)  # noqa: E731
+            tiled_rows(b, [inner], ("first", "end"), at_once, each)
+
+
+def _varying(b: Builder, axis: int) -> dict[Value, bool]:
+    """Which values differ along an axis."""
+    varies = {value: b.space.spread(value)[axis] for value in b.inputs}
+    for node in b.space.nodes:
+        result = node.results[0]
+        made = not node.operands and b.space.spread(result)[axis]
+        varies[result] = made or any(varies[v] for v in node.operands)
+    return varies
 
 
 def _flat_row(b: Builder, last: int, low: str, high: str, outputs: list[Value]) -> None:

@@ -168,6 +168,30 @@ def test_channels_last_statistics() -> None:
     check(fused_graph([x], [total, highest], ["n", "m", 6], (0, 1)), *SIZES)
 
 
+@pytest.mark.parametrize("channels", [3, 16, 64])
+def test_batch_norm_with_channels_last(channels: int) -> None:
+    """What training computes, forward and backward: sweeps that reduce, that store, and that do
+    both; running statistics that are updated in place; rows that are whole tiles and that are
+    not."""
+    for line in (dim("m"), dim("m") * 8):
+        space = ["n", line, channels]
+        x, dy, r = (value(DType.F32, space) for _ in range(3))
+        g, old = (value(DType.F32, [1, 1, channels]) for _ in range(2))
+        count = ops.size(dim("n") * line, DType.F32)
+        mean, variance, y = norm(x, (0, 1), count)
+        z = ops.maximum(ops.add(ops.multiply(y, g), r), 0.0)
+        running = ops.add(ops.multiply(old, 0.9), ops.multiply(mean, 0.1))
+        check(fused_graph([x, g, r, old], [z, variance, running], space, (0, 1)), *SIZES, rtol=1e-3)
+        masked = ops.select(ops.greater(x, 0.0), dy, 0.0)
+        sums = [ops.reduce_sum(v, (0, 1), keep=True) for v in (masked, ops.multiply(masked, r))]
+        graph = fused_graph([x, dy, r], [masked, *sums], space, (0, 1))
+        check(graph, *SIZES, rtol=1e-4, atol=1e-3)
+        dx = ops.subtract(masked, ops.divide(ops.add(sums[0], ops.multiply(r, sums[1])), count))
+        updated = ops.add(old, ops.divide(sums[1], g))
+        outputs = [dx, sums[0], updated]
+        check(fused_graph([x, dy, r, g, old], outputs, space, (0, 1)), *SIZES, rtol=1e-3)
+
+
 def test_everything_reduced_in_several_sweeps() -> None:
     x, y = value(DType.F32, ["n", "m"]), value(DType.F32, ["n", "m"])
     loss = ops.reduce_sum(ops.multiply(ops.subtract(x, y), 0.5), (0, 1), keep=True)
