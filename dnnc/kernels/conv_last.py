@@ -20,11 +20,17 @@ from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
 from dnnc.kernels.conv_last_driver import build_conv, most_rows
-from dnnc.kernels.conv_last_slots import Form, common_slots
+from dnnc.kernels.conv_last_slots import Form, common_slots, runs_of
 from dnnc.kernels.epilogue import Epilogue, epilogue_arguments, operands_of
+from dnnc.kernels.run_strips import Runs, run_strip_kernel
 from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
 
 __all__ = ["conv_last_calls"]
+
+#: Pixels of a line that make a tile with enough sums, and that a tile of sums has room for.
+_SHORTEST_RUN, _LONGEST_RUN = 8, 512
+#: The depth up to which the start and the end of a tile take a good part of its time.
+_SHORT_SUM = 64
 
 
 @lowering(ConvLast, ConvLastInputGradient)
@@ -55,15 +61,19 @@ def conv_last_calls(
         weight = (x.shape[3], y.shape[3] // groups, *op.kernel)
     form = Form.of(op, dtype, weight, backward)
     tile = form.tile
+    runs = None if backward else _runs(op, form, x, y, weight)
+    strip = run_strip_kernel(tile, runs) if runs else None
+    block = most_rows(tile, runs.rows if runs else 1)
     arguments = (
         # An epilogue stores by itself, from a tile of sums.
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
-        *common_slots(op, form, x, y, weight, backward),
+        *common_slots(op, form, x, y, weight, backward, strip),
         Integer(form.width),
         Integer(packed.shape[2]),
-        Scratch(dim(most_rows(tile) * tile.columns * tile.bytes_each), per_thread=True),
+        Integer.of(block),
+        Scratch(dim(block * tile.columns * tile.bytes_each), per_thread=True),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
@@ -71,3 +81,13 @@ def conv_last_calls(
     flops = 2 * pixels * product(weight[1:])
     kernel = make_kernel("conv_last", lambda: build_conv(tile), tile)
     return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())]
+
+
+def _runs(op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...]) -> Runs | None:
+    """The runs of pixels where tiles are better for knowing them: where a panel is one vector wide,
+    or sums are short."""
+    runs, depth = runs_of(op, form, x, y, weight), product(weight[1:]).constant
+    if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
+        return None
+    short = depth is not None and depth <= _SHORT_SUM
+    return runs if form.tile.vectors == 1 or short else None

@@ -48,12 +48,12 @@ from dnnc.kernels.tiles import Tile
 
 __all__ = ["build_conv", "most_rows"]
 
-_WIDTH, _DEPTH, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(OWN, OWN + 6)
+_WIDTH, _DEPTH, _BLOCK, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(OWN, OWN + 7)
 
 
-def most_rows(tile: Tile) -> int:
-    """Rows of sums that go to an epilogue at a time."""
-    return 64 // tile.rows * tile.rows
+def most_rows(tile: Tile, run: int) -> int:
+    """Rows of sums that go to an epilogue at a time: whole runs."""
+    return max(64 // run, 1) * run if run > 1 else 64 // tile.rows * tile.rows
 
 
 def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
@@ -177,7 +177,7 @@ def _build_strips(tile: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import subroutine
 
     block = subroutine(_build_block(tile))
-    put, size, wide, most = store("i64"), tile.bytes_each, tile.columns, most_rows(tile)
+    put, size, wide = store("i64"), tile.bytes_each, tile.columns
 
     def strips(
         args: int, image: int, a: int, done: int, depth: int, y: int, lines: int, x: int,
@@ -187,7 +187,7 @@ def _build_strips(tile: Tile) -> Callable[..., None]:
         per_group, panels = (each + wide - 1) // wide, (each + width - 1) // width
         direct = slot(args, _EPILOGUE) == 0 and slot(args, BACKWARD) == 0 and depth > 0
         rows = lines * columns
-        at_once = rows if direct else most
+        at_once = rows if direct else slot(args, _BLOCK)
         put(words, 1, depth)
         put(words, 4, slot(args, TAPS) + done * 8)
         put(words, 6, width * size)

@@ -11,14 +11,15 @@ from typing import Any
 
 from dnnc.ir.dims import Dim, dim
 from dnnc.ir.graph import Value
-from dnnc.kernels.abi import Argument, Integer, Scratch
+from dnnc.kernels.abi import Argument, Integer, Kernel, Scratch
 from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Region
+from dnnc.kernels.run_strips import Runs
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.channels_last import is_depthwise, panel_width
 
-__all__ = ["BUDGET", "MOST_PIXELS", "Form", "common_slots"]
+__all__ = ["BUDGET", "MOST_PIXELS", "Form", "common_slots", "runs_of"]
 
 #: OUT is written; slabs are cut from IN [N, H, W, C]; OTHER holds weights, or dy by weight.
 OUT, IN, OTHER, N, H, W, C = range(7)
@@ -60,8 +61,30 @@ class Form:
         return Form(tiles(dtype, vectors)[0], False, dim(width), columns)
 
 
+def runs_of(
+    op: Any, form: Form, image: Value, outputs: Value, weight: tuple[Dim, ...]
+) -> Runs | None:
+    """How pixels (rows) and taps (steps) of a convolution come in runs, where that is known: the
+    pixels of a line are a run, and so are the channels of a tap, or of a line of taps."""
+    steps = weight[1]
+    if op.groups == 1 and op.dilations[1] == 1:
+        steps = steps * weight[3]
+    numbers = (outputs.shape[2], image.shape[3] * op.strides[1], steps)
+    pixels, pitch, length = (number.constant for number in numbers)
+    if form.each or pixels is None or pitch is None or length is None:
+        return None
+    size = form.tile.bytes_each
+    return Runs(pixels, pitch * size, length, size)
+
+
 def common_slots(
-    op: Any, form: Form, image: Value, outputs: Value, weight: tuple[Dim, ...], backward: bool
+    op: Any,
+    form: Form,
+    image: Value,
+    outputs: Value,
+    weight: tuple[Dim, ...],
+    backward: bool,
+    strip: Kernel | None = None,
 ) -> tuple[Argument, ...]:
     """The slots from N on, for slabs of `image` and the other image `outputs`."""
     tile, (kh, kw) = form.tile, weight[2:]
@@ -82,9 +105,10 @@ def common_slots(
         int(backward),
         int(form.each),
     )
+    table = "each" if form.each else "a"
     return (
         *(Integer.of(size) for size in sizes),
-        Code(strip_kernel(str(image.type.dtype), tile.vectors, "each" if form.each else "a")),
+        Code(strip or strip_kernel(tile.dtype, tile.vectors, table)),
         Scratch(_slab_bytes(op, form, image, outputs, (kh, kw), backward), per_thread=True),
         Scratch(kh * kw * channels * 8, per_thread=True),
         Scratch((outputs.shape[2] + MOST_PIXELS) * 8, per_thread=True),

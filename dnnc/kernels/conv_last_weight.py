@@ -47,8 +47,10 @@ from dnnc.kernels.conv_last_slots import (
     O,
     W,
     common_slots,
+    runs_of,
 )
 from dnnc.kernels.epilogue import calls_apart
+from dnnc.kernels.run_strips import Runs, run_strip_kernel
 from dnnc.kernels.tiles import Tile
 from dnnc.ops.channels_last import ConvLastWeightGradient
 
@@ -57,6 +59,8 @@ __all__ = ["conv_last_weight_calls"]
 _CHUNKS, _COPY = range(OWN, OWN + 2)
 #: The most rows of dw's transpose that are joined at a time.
 _JOINED = 48
+#: Taps in a run that make a tile with enough sums.
+_SHORTEST_RUN = 8
 
 
 @lowering(ConvLastWeightGradient)
@@ -82,6 +86,8 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
         return winograd_weight_calls(op, x, dy, dw)
     form = Form.of(op, str(dw.type.dtype), dw.shape)
     tile, chunks = form.tile, _chunks(dw)
+    runs = _runs(op, form, x, dy, dw)
+    strip = run_strip_kernel(tile, runs) if runs else None
     size, groups = tile.bytes_each, 1 if form.each else op.groups
     channels, taps = dw.shape[1], product(dw.shape[2:])
     padded = ceil_div(form.columns, tile.columns) * tile.columns
@@ -93,7 +99,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
             partial,
             Buffer(x),
             Buffer(dy),
-            *common_slots(op, form, x, dy, dw.shape, backward=False),
+            *common_slots(op, form, x, dy, dw.shape, backward=False, strip=strip),
             Integer.of(chunks),
             Scratch(pixels * (tile.columns * size), per_thread=True),
         ),
@@ -111,6 +117,14 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
         dw.type.elements * chunks,
     )
     return [sums, join]
+
+
+def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> Runs | None:
+    """The runs of taps, which are rows here, where panels are one vector wide."""
+    runs = runs_of(op, form, x, dy, dw.shape)
+    if runs is None or form.tile.vectors > 1 or runs.steps < _SHORTEST_RUN:
+        return None
+    return Runs(runs.steps, runs.step, runs.rows, runs.pitch)
 
 
 def _chunks(dw: Value) -> int:
