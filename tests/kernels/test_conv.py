@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import dnnc.kernels.conv
 from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
+from dnnc.kernels.load import load_lowerings
 from dnnc.ops.conv import Conv, conv, conv_input_gradient, conv_weight_gradient
 
-assert dnnc.kernels.conv
+load_lowerings()
 
 RANDOM = np.random.default_rng(8)
 
