@@ -1,252 +1,148 @@
-"""Pooling over windows, and its gradients. Threads share the lines, or the planes (image, channel).
+"""Pooling over windows of [N, H, W, C], and its gradients. Threads share the lines of windows.
 
-Floats whose windows are one or two columns apart go a vector of windows at a time
-(`dnnc.kernels.pool_rows`), all others one by one.
+A line of windows is `dnnc.kernels.pool_windows`. In the gradients each line of windows owns the
+lines of dx from its first one to that of the next line of windows, and a thread writes those of its
+own lines; where windows overlap it computes windows of its neighbour again that reach into them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Node, Value
 from dnnc.ir.types import DType
 from dnnc.kernels.abi import Buffer, Call, Integer, lowering, make_kernel
-from dnnc.kernels.pool_last import pool_calls, pool_gradient_calls
+from dnnc.kernels.first import first_calls
+from dnnc.kernels.target import host
 from dnnc.ops.pool import MaxPool, MaxPoolGradient, Pooling, SumPool, SumPoolGradient
 
 __all__: list[str] = []
 
 _Function: TypeAlias = Callable[[int, int, int], int]
-#: Slots after those of the values: planes, H, W, Ho, Wo, top, left, kh, kw, sh, sw.
-_PLANES, _H, _W, _HO, _WO, _TOP, _LEFT, _KH, _KW, _SH, _SW = range(11)
+#: Slots after those of the values.
+_N, _H, _W, _C, _HO, _WO, _TOP, _LEFT, _KH, _KW, _SH, _SW = range(12)
+
+#: Bytes of images that a cache holds: what lies in there is not fetched ahead.
+_NEAR = 512 * 1024
 
 
 @lowering(MaxPool, SumPool)
 def lower_pool(node: Node) -> list[Call]:
-    if _is_last(node):
-        return pool_calls(node)
-    largest = isinstance(node.op, MaxPool)
+    op = node.op
+    assert isinstance(op, Pooling)
+    if not op.channels_last:
+        return first_calls(node)
     x, y = node.operands[0], node.results[0]
-    dtype, step = str(x.type.dtype), _vector_step(node)
-    if step:
-        build = lambda: _build_lines(dtype, step, largest)  # noqa: E731
-    else:
-        build = lambda: _build_pool(dtype, largest)  # noqa: E731
-    return [_call(node, x, y, build, dtype, step)]
+    how, largest = _walk(x), isinstance(op, MaxPool)
+    return [_call(node, x, y, lambda: _build(*how, largest), *how)]
 
 
-@lowering(MaxPoolGradient)
-def lower_max_pool_gradient(node: Node) -> list[Call]:
-    if _is_last(node):
-        return pool_gradient_calls(node)
-    x, dy = node.operands
-    dtype, step, apart = str(x.type.dtype), _vector_step(node), _apart(node)
-    if step:
-        build = lambda: _build_gradient_lines(dtype, step, apart, True)  # noqa: E731
-    else:
-        build = lambda: _build_max_gradient(dtype)  # noqa: E731
-    return [_call(node, x, dy, build, dtype, step, apart)]
-
-
-@lowering(SumPoolGradient)
-def lower_sum_pool_gradient(node: Node) -> list[Call]:
-    if _is_last(node):
-        return pool_gradient_calls(node)
-    dy, dx = node.operands[0], node.results[0]
-    dtype, step, apart = str(dx.type.dtype), _vector_step(node), _apart(node)
-    if step:
-        build = lambda: _build_gradient_lines(dtype, step, apart, False)  # noqa: E731
-    else:
-        build = lambda: _build_sum_gradient(dtype)  # noqa: E731
-    return [_call(node, dx, dy, build, dtype, step, apart)]
-
-
-def _is_last(node: Node) -> bool:
-    return isinstance(node.op, Pooling) and node.op.channels_last
-
-
-def _vector_step(node: Node) -> int:
-    """Columns between windows that go by whole vectors; 0 where they do not."""
+@lowering(MaxPoolGradient, SumPoolGradient)
+def lower_pool_gradient(node: Node) -> list[Call]:
     op = node.op
     assert isinstance(op, Pooling)
-    step = op.strides[1].constant
-    return step if step in (1, 2) and node.results[0].type.dtype.is_float else 0
+    if not op.channels_last:
+        return first_calls(node)
+    dx, dy = node.results[0], node.operands[-1]
+    how, largest = _walk(dx), isinstance(op, MaxPoolGradient)
+    apart = all(
+        size.constant is not None and step.constant is not None and size.constant <= step.constant
+        for size, step in zip(op.window, op.strides, strict=True)
+    )
+    build = lambda: _build_gradient(*how, apart, largest)  # noqa: E731
+    return [_call(node, dx, dy, build, *how, apart)]
 
 
-def _apart(node: Node) -> bool:
-    """Whether windows are two wide and two apart, and no two share an element."""
-    op = node.op
-    assert isinstance(op, Pooling)
-    high, down = op.window[0].constant, op.strides[0].constant
-    flat = op.window[1] == 2 and op.strides[1] == 2
-    return flat and high is not None and down is not None and high <= down
+def _walk(image: Value) -> tuple[str, int]:
+    """Element type of an image and the vectors of channels that are worked on at a time, 0 where
+    channels are not whole vectors."""
+    dtype, channels = image.type.dtype, image.shape[3].constant
+    lanes = host().lanes(dtype.size)
+    if not channels or channels % lanes:
+        return str(dtype), 0
+    return str(dtype), next(k for k in (4, 2, 1) if channels // lanes % k == 0)
 
 
 def _call(
-    node: Node, x: Value, y: Value, build: Callable[[], _Function], *parameters: object
+    node: Node, image: Value, windows: Value, build: Callable[[], _Function], *parameters: object
 ) -> Call:
-    """The call of a pooling kernel; x has the size of the image and y that of the windows."""
     op = node.op
     assert isinstance(op, Pooling)
-    planes = x.shape[0] * x.shape[1]
     movement = (*op.pads[:2], *op.window, *op.strides)
-    sizes: tuple[Dim, ...] = (planes, *x.shape[2:], *y.shape[2:], *movement)
+    sizes: tuple[Dim, ...] = (*image.shape, *windows.shape[1:3], *movement)
     values = (*(Buffer(v) for v in node.operands), Buffer(node.results[0], written=True))
-    kernel = make_kernel(op.name, build, *parameters)
-    flops = y.type.elements * op.window[0] * op.window[1]
+    kernel = make_kernel(op.name, build, "channels last", *parameters)
+    flops = windows.type.elements * op.window[0] * op.window[1]
     return Call(kernel, (*values, *(Integer(size) for size in sizes)), flops)
 
 
-def _lowest(dtype: str) -> float | int:
-    kind = DType(dtype)
-    return float("-inf") if kind.is_float else int(np.iinfo(str(kind.numpy)).min)
-
-
-def _build_lines(dtype: str, step: int, largest: bool) -> _Function:
+def _build(dtype: str, vectors: int, largest: bool) -> _Function:
     """Slots: x, y, and from 2 on the sizes."""
     from dnnc.kernels.intrinsics import share, slot
-    from dnnc.kernels.pool_rows import pool_line
+    from dnnc.kernels.pool_windows import Channels, pool_line
 
-    line_of, size = pool_line(dtype, step, largest), DType(dtype).size
+    line_of, size = pool_line(Channels(dtype, vectors), largest), DType(dtype).size
 
     def kernel(args: int, tid: int, threads: int) -> int:
         x, y, sizes = slot(args, 0), slot(args, 1), args + 16
-        h, w, ho, wo = slot(sizes, _H), slot(sizes, _W), slot(sizes, _HO), slot(sizes, _WO)
-        kh, kw, left = slot(sizes, _KH), slot(sizes, _KW), slot(sizes, _LEFT)
-        start, stop = share(slot(sizes, _PLANES) * ho, 1, tid, threads)
+        h, w, c = slot(sizes, _H), slot(sizes, _W), slot(sizes, _C)
+        ho, wo, kh, kw = slot(sizes, _HO), slot(sizes, _WO), slot(sizes, _KH), slot(sizes, _KW)
+        sh, sw, left = slot(sizes, _SH), slot(sizes, _SW), slot(sizes, _LEFT)
+        row = w * c * size
+        fetch = kh - sh if slot(sizes, _N) * h * row > _NEAR else kh
+        start, stop = share(slot(sizes, _N) * ho, 1, tid, threads)
         for line in range(start, stop):
-            y0 = line % ho * slot(sizes, _SH) - slot(sizes, _TOP)
-            source = x + (line // ho * h + y0) * w * size
-            i0, i1 = max(0, -y0), min(kh, h - y0)
-            line_of(y + line * wo * size, source, -left, w, i0, i1, kw, wo)
+            y0 = line % ho * sh - slot(sizes, _TOP)
+            i0, i1, at = max(0, -y0), min(kh, h - y0), x + (line // ho * h + y0) * row
+            out = y + line * wo * c * size
+            line_of(out, at, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row)
         return 0
 
     return kernel
 
 
-def _build_gradient_lines(dtype: str, step: int, apart: bool, largest: bool) -> _Function:
+def _build_gradient(dtype: str, vectors: int, apart: bool, largest: bool) -> _Function:
     """Slots: x where it matters, dy, dx, and then the sizes. Windows add to dx in their order."""
     from dnnc.kernels.intrinsics import share, slot, zero_bytes
-    from dnnc.kernels.pool_rows import gradient_line
+    from dnnc.kernels.pool_windows import Channels, gradient_line
 
-    line_of = gradient_line(dtype, step, apart, largest)
+    line_of = gradient_line(Channels(dtype, vectors), apart, largest)
     size, values = DType(dtype).size, 3 if largest else 2
 
     def kernel(args: int, tid: int, threads: int) -> int:
         x, dy, dx = slot(args, 0), slot(args, values - 2), slot(args, values - 1)
         sizes = args + 8 * values
-        h, w, ho, wo = slot(sizes, _H), slot(sizes, _W), slot(sizes, _HO), slot(sizes, _WO)
-        kh, kw, left = slot(sizes, _KH), slot(sizes, _KW), slot(sizes, _LEFT)
-        start, stop = share(slot(sizes, _PLANES), 1, tid, threads)
-        for line in range(start * ho, stop * ho):
-            if line % ho == 0:
-                zero_bytes(dx + line // ho * h * w * size, h * w * size)
-            y0 = line % ho * slot(sizes, _SH) - slot(sizes, _TOP)
-            at = (line // ho * h + y0) * w * size
-            i0, i1 = max(0, -y0), min(kh, h - y0)
-            line_of(dx + at, x + at, -left, w, i0, i1, kw, wo, dy + line * wo * size)
+        h, w, c = slot(sizes, _H), slot(sizes, _W), slot(sizes, _C)
+        ho, wo, kh, kw = slot(sizes, _HO), slot(sizes, _WO), slot(sizes, _KH), slot(sizes, _KW)
+        sh, sw = slot(sizes, _SH), slot(sizes, _SW)
+        top, left = slot(sizes, _TOP), slot(sizes, _LEFT)
+        row = w * c * size
+        fetch = kh - sh if slot(sizes, _N) * h * row > _NEAR else kh
+        covered = kw == sw and left >= 0 and wo * sw - left >= w
+        start, stop = share(slot(sizes, _N) * ho, 1, tid, threads)
+        while start < stop:
+            image = start // ho
+            first, last = start - image * ho, min(stop - image * ho, ho)
+            start += last - first
+            # Lines of dx that are this thread's in this image, and those ready to be added to.
+            low = min(max(0, first * sh - top), h) if first else 0
+            high = min(max(0, last * sh - top), h) if last < ho else h
+            ready = low
+            if not apart:
+                first = max(0, (low + top - kh) // sh + 1)
+            for line in range(first, last):
+                y0 = line * sh - top
+                e0, e1 = max(0, low - y0), min(kh, high - y0)
+                reached = high if line == ho - 1 else max(ready, min(high, y0 + max(kh, sh)))
+                if not (apart and covered and y0 + e0 <= ready and y0 + e1 >= reached):
+                    zero_bytes(dx + (image * h + ready) * row, (reached - ready) * row)
+                ready = reached
+                i0, i1, at = max(0, -y0), min(kh, h - y0), (image * h + y0) * row
+                given = dy + (image * ho + line) * wo * c * size
+                parts = given, x + at, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row
+                line_of(*parts, dx + at, e0, e1)
         return 0
 
     return kernel
-
-
-def _build_pool(dtype: str, largest: bool) -> _Function:
-    """Slots: x, y, and from 2 on the sizes. A NaN in a window wins."""
-    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, share, slot, store
-
-    get, put, number = load(dtype, 1), store(dtype, 0), NUMBA_TYPES[dtype]
-    neutral, bounds = _lowest(dtype) if largest else 0, _build_bounds()
-
-    def kernel(args: int, tid: int, threads: int) -> int:
-        x, y, sizes = slot(args, 0), slot(args, 1), args + 16
-        w = slot(sizes, _W)
-        windows = slot(sizes, _HO) * slot(sizes, _WO)
-        start, stop = share(slot(sizes, _PLANES) * windows, 16, tid, threads)
-        for k in range(start, stop):
-            first, i0, i1, j0, j1 = bounds(sizes, k // windows, k % windows)
-            total = number(neutral)
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    value = get(x, first + i * w + j)
-                    if largest:
-                        total = value if (value > total or value != value) else total
-                    else:
-                        total = number(total + value)
-            put(y, k, total)
-        return 0
-
-    return kernel
-
-
-def _build_max_gradient(dtype: str) -> _Function:
-    """Slots: x, dy, dx, and from 3 on the sizes. Windows add to dx in their order."""
-    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, share, slot, store, zero_bytes
-
-    get, get_dy, get_dx, put = load(dtype, 1), load(dtype, 2), load(dtype, 0), store(dtype, 0)
-    number, size, bounds = NUMBA_TYPES[dtype], DType(dtype).size, _build_bounds()
-    lowest = _lowest(dtype)
-
-    def kernel(args: int, tid: int, threads: int) -> int:
-        x, dy, dx, sizes = slot(args, 0), slot(args, 1), slot(args, 2), args + 24
-        w = slot(sizes, _W)
-        plane, windows = slot(sizes, _H) * w * size, slot(sizes, _HO) * slot(sizes, _WO)
-        start, stop = share(slot(sizes, _PLANES), 1, tid, threads)
-        zero_bytes(dx + start * plane, (stop - start) * plane)
-        for k in range(start * windows, stop * windows):
-            first, i0, i1, j0, j1 = bounds(sizes, k // windows, k % windows)
-            best, place = number(lowest), -1
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    value = get(x, first + i * w + j)
-                    if place < 0 or value > best or (value != value and best == best):
-                        best, place = value, first + i * w + j
-            if place >= 0:
-                put(dx, place, number(get_dx(dx, place) + get_dy(dy, k)))
-        return 0
-
-    return kernel
-
-
-def _build_sum_gradient(dtype: str) -> _Function:
-    """Slots: dy, dx, and from 2 on the sizes. Windows add to dx in their order."""
-    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, share, slot, store, zero_bytes
-
-    get_dy, get, put = load(dtype, 1), load(dtype, 0), store(dtype, 0)
-    number, size, bounds = NUMBA_TYPES[dtype], DType(dtype).size, _build_bounds()
-
-    def kernel(args: int, tid: int, threads: int) -> int:
-        dy, dx, sizes = slot(args, 0), slot(args, 1), args + 16
-        w = slot(sizes, _W)
-        plane, windows = slot(sizes, _H) * w * size, slot(sizes, _HO) * slot(sizes, _WO)
-        start, stop = share(slot(sizes, _PLANES), 1, tid, threads)
-        zero_bytes(dx + start * plane, (stop - start) * plane)
-        for k in range(start * windows, stop * windows):
-            first, i0, i1, j0, j1 = bounds(sizes, k // windows, k % windows)
-            value = get_dy(dy, k)
-            for i in range(i0, i1):
-                for j in range(j0, j1):
-                    at = first + i * w + j
-                    put(dx, at, number(get(dx, at) + value))
-        return 0
-
-    return kernel
-
-
-def _build_bounds() -> Any:
-    """`f(sizes, plane, k)`: index of the first element of window k of a plane, which may lie
-    outside, and the lines and columns of the window that lie in the image."""
-    from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import subroutine
-
-    def bounds(sizes: int, plane: int, k: int) -> tuple[int, int, int, int, int]:
-        h, w, wo = slot(sizes, _H), slot(sizes, _W), slot(sizes, _WO)
-        y0 = k // wo * slot(sizes, _SH) - slot(sizes, _TOP)
-        x0 = k % wo * slot(sizes, _SW) - slot(sizes, _LEFT)
-        i1, j1 = min(slot(sizes, _KH), h - y0), min(slot(sizes, _KW), w - x0)
-        return (plane * h + y0) * w + x0, max(0, -y0), i1, max(0, -x0), j1
-
-    return subroutine(bounds, returns=5)
