@@ -22,7 +22,7 @@ from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering,
 from dnnc.kernels.conv_last_driver import build_conv, most_rows
 from dnnc.kernels.conv_last_slots import Form, common_slots, runs_of
 from dnnc.kernels.epilogue import Epilogue, epilogue_arguments, operands_of
-from dnnc.kernels.run_strips import Runs, run_strip_kernel
+from dnnc.kernels.run_strips import Runs
 from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
 
 __all__ = ["conv_last_calls"]
@@ -61,15 +61,17 @@ def conv_last_calls(
         weight = (x.shape[3], y.shape[3] // groups, *op.kernel)
     form = Form.of(op, dtype, weight, backward)
     tile = form.tile
-    runs = None if backward else _runs(op, form, x, y, weight)
-    strip = run_strip_kernel(tile, runs) if runs else None
+    wide = narrow = None
+    if not backward:
+        wide, narrow = (_runs(op, form, x, y, weight, one) for one in (False, True))
+    runs = wide or narrow
     block = most_rows(tile, runs.rows if runs else 1)
     arguments = (
         # An epilogue stores by itself, from a tile of sums.
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
-        *common_slots(op, form, x, y, weight, backward, strip),
+        *common_slots(op, form, x, y, weight, backward, form.strips(wide, narrow)),
         Integer(form.width),
         Integer(packed.shape[2]),
         Integer.of(block),
@@ -83,11 +85,15 @@ def conv_last_calls(
     return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())]
 
 
-def _runs(op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...]) -> Runs | None:
-    """The runs of pixels where tiles are better for knowing them: where a panel is one vector wide,
-    or sums are short."""
+def _runs(
+    op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...], narrow: bool
+) -> Runs | None:
+    """The runs of pixels where strips are better for knowing them: those one vector wide, and all
+    where sums are short."""
     runs, depth = runs_of(op, form, x, y, weight), product(weight[1:]).constant
     if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
         return None
+    if narrow and form.narrow is None:
+        return None
     short = depth is not None and depth <= _SHORT_SUM
-    return runs if form.tile.vectors == 1 or short else None
+    return runs if narrow or form.tile.vectors == 1 or short else None

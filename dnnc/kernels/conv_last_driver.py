@@ -24,6 +24,7 @@ from dnnc.kernels.conv_last_slots import (
     KH,
     KW,
     LEFT,
+    NARROW,
     OTHER,
     OUT,
     OWN,
@@ -216,7 +217,7 @@ def _build_block(tile: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import subroutine
 
     deliver = subroutine(_build_deliver(tile))
-    put, size, wide = store("i64"), tile.bytes_each, tile.columns
+    put, size, wide, lanes = store("i64"), tile.bytes_each, tile.columns, tile.lanes
 
     def block(
         args: int, image: int, channel: int, i: int, y: int, x: int, columns: int, sh: int,
@@ -231,7 +232,7 @@ def _build_block(tile: Tile) -> Callable[..., None]:
             put(words, 7, slot(args, OUT) + (pixel * slot(args, O) + channel) * size)
             put(words, 8, slot(args, O) * size)
         if slot(words, 1) > 0:
-            call_kernel(slot(args, STRIP), words, 0, 0)
+            call_kernel(slot(args, NARROW if slot(words, 9) <= lanes else STRIP), words, 0, 0)
         else:
             zero_bytes(slot(args, _TILE), rows * wide * size)
         if direct:

@@ -14,7 +14,7 @@ from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Integer, Kernel, Scratch
 from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Region
-from dnnc.kernels.run_strips import Runs
+from dnnc.kernels.run_strips import Runs, run_strip_kernel
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.channels_last import is_depthwise, panel_width
@@ -29,8 +29,9 @@ HO, WO, O = range(7, 10)  # noqa: E741
 #: convolution counts as one group with one channel; EACH is set.
 GROUPS, CHANNELS, COLUMNS = range(10, 13)
 KH, KW, SH, SW, DH, DW, TOP, LEFT, BACKWARD, EACH = range(13, 23)
-STRIP, SLAB, TAPS, PIXELS, WORDS = range(23, 28)
-OWN = 28
+#: The code of strips as wide as tiles, and of those of at most one vector.
+STRIP, NARROW, SLAB, TAPS, PIXELS, WORDS = range(23, 29)
+OWN = 29
 
 #: Bytes of a slab, which stays in the second-level cache.
 BUDGET = 128 * 1024
@@ -48,6 +49,26 @@ class Form:
     each: bool
     width: Dim
     columns: Dim
+
+    @property
+    def narrow(self) -> Tile | None:
+        """The tile of what columns remain beyond whole tiles, where one vector takes them."""
+        columns = self.columns.constant
+        rest = 1 if columns is None else columns % self.tile.columns
+        one = tiles(self.tile.dtype, 1)[0]
+        return one if not self.each and 0 < rest <= one.lanes < self.tile.columns else None
+
+    def strips(self, wide: Runs | None, narrow: Runs | None) -> tuple[Kernel, Kernel]:
+        """The kernels of strips as wide as tiles, and of those of at most one vector."""
+        table = "each" if self.each else "a"
+
+        def strip(tile: Tile, runs: Runs | None) -> Kernel:
+            if runs:
+                return run_strip_kernel(tile, runs)
+            return strip_kernel(tile.dtype, tile.vectors, table)
+
+        first = strip(self.tile, wide)
+        return first, strip(self.narrow, narrow) if self.narrow else first
 
     @staticmethod
     def of(op: Any, dtype: str, weight: tuple[Dim, ...], backward: bool = False) -> Form:
@@ -84,10 +105,10 @@ def common_slots(
     outputs: Value,
     weight: tuple[Dim, ...],
     backward: bool,
-    strip: Kernel | None = None,
+    strips: tuple[Kernel, Kernel],
 ) -> tuple[Argument, ...]:
     """The slots from N on, for slabs of `image` and the other image `outputs`."""
-    tile, (kh, kw) = form.tile, weight[2:]
+    kh, kw = weight[2:]
     groups, channels = dim(op.groups), image.shape[3] // op.groups
     if form.each:
         groups, channels = dim(1), dim(1)
@@ -105,10 +126,9 @@ def common_slots(
         int(backward),
         int(form.each),
     )
-    table = "each" if form.each else "a"
     return (
         *(Integer.of(size) for size in sizes),
-        Code(strip or strip_kernel(tile.dtype, tile.vectors, table)),
+        *(Code(strip) for strip in strips),
         Scratch(_slab_bytes(op, form, image, outputs, (kh, kw), backward), per_thread=True),
         Scratch(kh * kw * channels * 8, per_thread=True),
         Scratch((outputs.shape[2] + MOST_PIXELS) * 8, per_thread=True),

@@ -30,6 +30,7 @@ from dnnc.kernels.conv_last_slots import (
     KH,
     KW,
     MOST_PIXELS,
+    NARROW,
     OTHER,
     OUT,
     OWN,
@@ -50,7 +51,7 @@ from dnnc.kernels.conv_last_slots import (
     runs_of,
 )
 from dnnc.kernels.epilogue import calls_apart
-from dnnc.kernels.run_strips import Runs, run_strip_kernel
+from dnnc.kernels.run_strips import Runs
 from dnnc.kernels.tiles import Tile
 from dnnc.ops.channels_last import ConvLastWeightGradient
 
@@ -87,7 +88,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     form = Form.of(op, str(dw.type.dtype), dw.shape)
     tile, chunks = form.tile, _chunks(dw)
     runs = _runs(op, form, x, dy, dw)
-    strip = run_strip_kernel(tile, runs) if runs else None
+    strips = form.strips(runs if tile.vectors == 1 else None, runs)
     size, groups = tile.bytes_each, 1 if form.each else op.groups
     channels, taps = dw.shape[1], product(dw.shape[2:])
     padded = ceil_div(form.columns, tile.columns) * tile.columns
@@ -99,7 +100,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
             partial,
             Buffer(x),
             Buffer(dy),
-            *common_slots(op, form, x, dy, dw.shape, backward=False, strip=strip),
+            *common_slots(op, form, x, dy, dw.shape, False, strips),
             Integer.of(chunks),
             Scratch(pixels * (tile.columns * size), per_thread=True),
         ),
@@ -120,9 +121,9 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
 
 
 def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> Runs | None:
-    """The runs of taps, which are rows here, where panels are one vector wide."""
+    """The runs of taps, which are rows here, and of pixels, for strips one vector wide."""
     runs = runs_of(op, form, x, dy, dw.shape)
-    if runs is None or form.tile.vectors > 1 or runs.steps < _SHORTEST_RUN:
+    if runs is None or runs.steps < _SHORTEST_RUN:
         return None
     return Runs(runs.steps, runs.step, runs.rows, runs.pitch)
 
@@ -201,7 +202,7 @@ def _build_slab(tile: Tile) -> Callable[..., None]:
 
     axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(tile.bytes_each))
     steps, copy = subroutine(_build_steps(tile.bytes_each)), copy_rows(tile)
-    put, size, wide = store("i64"), tile.bytes_each, tile.columns
+    put, size, wide, lanes = store("i64"), tile.bytes_each, tile.columns, tile.lanes
 
     def slab(
         args: int, image: int, images: int, q: int, lines: int, line: int, inside: int, target: int,
@@ -235,9 +236,10 @@ def _build_slab(tile: Tile) -> Callable[..., None]:
         for strip in range(slot(args, GROUPS) * strips):
             group, column = strip // strips, strip % strips * wide
             channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
-            count = min(wide, each - column)
+            rest = min(wide, each - column)
+            count = rest
             b, b_step = dy + (group * each + column) * size, outputs * size
-            if count < wide and not slot(args, EACH):
+            if count < wide and count != lanes and not slot(args, EACH):
                 # Tiles read whole rows of vectors, which must not reach beyond dy.
                 copy(slot(args, _COPY), wide * size, b, b_step, pixels, count)
                 b, b_step, count = slot(args, _COPY), wide * size, wide
@@ -246,7 +248,7 @@ def _build_slab(tile: Tile) -> Callable[..., None]:
             put(words, 6, b_step)
             put(words, 7, target + (group * depth * strips * wide + column) * size)
             put(words, 9, count)
-            call_kernel(slot(args, STRIP), words, 0, 0)
+            call_kernel(slot(args, NARROW if rest <= lanes else STRIP), words, 0, 0)
 
     return slab
 
