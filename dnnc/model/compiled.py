@@ -37,7 +37,9 @@ def compile_graph(graph: Graph, threads: int | None = None) -> Compiled:
     if not graph.symbols:
         return _Interpreted(graph)
     from dnnc.program.executable import Executable
+    from dnnc.program.precompile import get_ready
 
+    get_ready()
     return Executable(optimize(graph), threads)
 
 
@@ -107,7 +109,9 @@ class Predictor:
     def __init__(self, graph: Graph, arena: Arena, threads: int | None) -> None:
         require_distinct_names(graph)
         from dnnc.program.executable import Executable
+        from dnnc.program.precompile import get_ready
 
+        get_ready()
         before, after = optimize_split(graph)
         self.arguments = Arguments(graph)
         self._scalars = [item.name for item in after.inputs if item.role == "scalar"]

@@ -20,7 +20,7 @@ from dnnc.program.feeds import Feed, Feeds
 from dnnc.program.locations import CallItem, LoopItem, leaves
 from dnnc.program.memory import round_up
 from dnnc.program.plan import Plan, make_plan
-from dnnc.program.precompile import helped
+from dnnc.program.precompile import from_both_ends, helped
 from dnnc.program.show import needed_kernels, show_kernels
 from dnnc.program.team import Team, aligned, default_threads, team
 
@@ -59,12 +59,13 @@ class Executable:
         load_lowerings()
         self.graph = graph
         self.threads = threads or default_threads()
-        self.plan: Plan = make_plan(graph)
-        kernels = needed_kernels(self.plan)
+        with helped(graph) as start:
+            self.plan: Plan = make_plan(graph)
+            kernels = from_both_ends(needed_kernels(self.plan))
+            start(kernels)
+            loaded = load_kernels(kernels)
         if environment.debug() >= 4:
             show_kernels(graph.name, kernels, machine_code=environment.debug() >= 5)
-        with helped(graph, kernels):
-            loaded = load_kernels(kernels)
         self._addresses = {
             kernel.key: address for kernel, address in zip(kernels, loaded, strict=True)
         }

@@ -1,7 +1,9 @@
-"""Help for a cold start: a second process compiles the kernels of a program from the other end.
+"""Help for a cold start: a second process compiles some of a program's kernels.
 
-It is given the graph as text, makes the same plan, and puts kernels into the disk cache from the
-last to the first, until it meets one that is there or the first process closes its pipe.
+It is started as soon as the cache turns out to be empty, and imports numba and compiles what every
+program needs, while the first process is still at its passes. Then it is given the graph as text,
+makes the same plan, and puts kernels into the disk cache from the last to the first, until the
+first process, which begins with the first, has them all and closes its pipe.
 """
 
 from __future__ import annotations
@@ -12,83 +14,133 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from dnnc.ir.graph import Graph
 from dnnc.kernels.abi import Kernel
 from dnnc.kernels.compile import missing_kernels, prepare_kernel
+from dnnc.program.team import team_kernels
 
-__all__ = ["helped", "main"]
+__all__ = ["from_both_ends", "get_ready", "helped", "main"]
 
 #: Fewer kernels are compiled before a second process has started.
 _FEWEST = 8
 
 
-@contextmanager
-def helped(graph: Graph, kernels: Sequence[Kernel]) -> Iterator[None]:
-    """While inside, another process compiles some of what is missing, where that pays."""
-    process = _start(graph) if _pays(kernels) else None
-    try:
-        yield
-    finally:
-        if process is not None:
-            assert process.stdin is not None
-            process.stdin.close()
+class _Helper:
+    """A process that waits for a graph."""
 
-
-def _pays(kernels: Sequence[Kernel]) -> bool:
-    affinity = getattr(os, "sched_getaffinity", None)
-    processors = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return processors > 1 and os.name == "posix" and len(missing_kernels(kernels)) >= _FEWEST
-
-
-def _start(graph: Graph) -> subprocess.Popen[bytes] | None:
-    from dnnc.ir.text import print_graph
-
-    text = print_graph(graph).encode()
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dnnc.program.precompile", str(len(text))],
+    def __init__(self) -> None:
+        path = os.pathsep.join(path for path in sys.path if path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dnnc.program.precompile"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=os.environ | {"PYTHONPATH": path},
         )
-        assert process.stdin is not None
-        process.stdin.write(text)
-        process.stdin.flush()
-    except OSError:
+        atexit.register(self.end)
+        threading.Thread(target=self.process.wait, daemon=True).start()
+
+    def give(self, graph: Graph) -> None:
+        """Have it compile for a graph until `release`."""
+        from dnnc.ir.text import print_graph
+
+        text = print_graph(graph).encode()
+        assert self.process.stdin is not None
         # Without help the program is the same, only later.
-        return None
-    atexit.register(_end, process)
-    threading.Thread(target=process.wait, daemon=True).start()
-    return process
+        with suppress(OSError):
+            self.process.stdin.write(b"%d\n" % len(text) + text)
+            self.process.stdin.flush()
+
+    def release(self) -> None:
+        """Let it end after the kernel that it is at."""
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+_READY: list[_Helper] = []
+_LOCK = threading.Lock()
 
 
-def main(length: int) -> None:
-    """Compile for the process that writes a graph of `length` bytes to standard input."""
+def get_ready() -> None:
+    """Start a process that will help with the next program, where the cache has not even the
+    kernels that all programs need."""
+    with _LOCK:
+        if not _READY and _is_possible() and missing_kernels(team_kernels()):
+            with suppress(OSError):
+                _READY.append(_Helper())
+
+
+@contextmanager
+def helped(graph: Graph) -> Iterator[Callable[[Sequence[Kernel]], None]]:
+    """While inside, another process compiles some kernels of a program, where that pays.
+
+    It does where one is ready; else call what is yielded with the kernels, once they are known.
+    """
+    with _LOCK:
+        helpers = [_READY.pop()] if _READY else []
+
+    def start(kernels: Sequence[Kernel]) -> None:
+        if not helpers and _pays(kernels):
+            with suppress(OSError):
+                helpers.append(_Helper())
+                helpers[0].give(graph)
+
+    try:
+        for helper in helpers:
+            helper.give(graph)
+        yield start
+    finally:
+        for helper in helpers:
+            helper.release()
+
+
+def _pays(kernels: Sequence[Kernel]) -> bool:
+    return _is_possible() and len(missing_kernels(kernels)) >= _FEWEST
+
+
+def _is_possible() -> bool:
+    affinity = getattr(os, "sched_getaffinity", None)
+    processors = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return processors > 1 and os.name == "posix"
+
+
+def from_both_ends(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """An order to compile in from both ends at once: the costly ones are outside, so that little is
+    done twice where the two meet, and each end begins with as much of them."""
+    # Kernels that were written take long; generated ones as long as they are.
+    costly = sorted(kernels, key=lambda k: len(k.source) if k.source else 1 << 30, reverse=True)
+    return [*costly[::2], *reversed(costly[1::2])]
+
+
+def main() -> None:
+    """Compile for the process that writes a graph, behind a line with the length of its text."""
+    for kernel in team_kernels():
+        prepare_kernel(kernel)
+    pipe = sys.stdin.buffer
+    text = pipe.read(int(pipe.readline() or b"0")).decode()
+    if not text:
+        return
     from dnnc.ir.text import parse_graph
     from dnnc.kernels.load import load_lowerings
     from dnnc.program.plan import make_plan
     from dnnc.program.show import needed_kernels
 
     load_lowerings()
-    pipe = sys.stdin.buffer
-    graph = parse_graph(pipe.read(length).decode())
-    for kernel in reversed(needed_kernels(make_plan(graph))):
-        closed = bool(select.select([pipe], [], [], 0)[0])
-        if closed or not missing_kernels([kernel]):
+    kernels = from_both_ends(needed_kernels(make_plan(parse_graph(text))))
+    for kernel in reversed(kernels):
+        if select.select([pipe], [], [], 0)[0]:
             return
         prepare_kernel(kernel)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from dnnc import environment
+from dnnc.kernels.abi import Kernel
 from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import TeamState, driver_kernel, post_kernel, worker_kernel
 from dnnc.program.memory import ALIGNMENT
 
-__all__ = ["Team", "aligned", "default_threads", "team"]
+__all__ = ["Team", "aligned", "default_threads", "team", "team_kernels"]
 
 #: Rounds that a worker spins for more work: some 50 microseconds.
 _IDLE_SPINS = 1000
@@ -57,9 +58,14 @@ def _core(cpu: int) -> str:
         return str(cpu)
 
 
+def team_kernels() -> list[Kernel]:
+    """The kernels that every program needs."""
+    return [driver_kernel(), worker_kernel(), post_kernel()]
+
+
 @cache
 def _natives() -> tuple[int, ...]:
-    return tuple(load_kernels([driver_kernel(), worker_kernel(), post_kernel()]))
+    return tuple(load_kernels(team_kernels()))
 
 
 class Team:
