@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias, Union
 
 __all__ = ["Dim", "DimLike", "ceil_div", "dim", "larger", "product"]
@@ -193,7 +193,12 @@ def dim(value: DimLike | str) -> Dim:
         return value
     if isinstance(value, str):
         return _atom(Symbol(value))
-    return Dim((((), int(value)),) if value else ())
+    return _integer(int(value))
+
+
+@lru_cache(4096)
+def _integer(value: int) -> Dim:
+    return Dim((((), value),) if value else ())
 
 
 def product(dims: Iterable[DimLike]) -> Dim:

@@ -35,6 +35,7 @@ __all__ = [
     "Value",
     "apply",
     "apply_all",
+    "apply_typed",
     "current_origin",
     "origin",
     "sorted_nodes",
@@ -104,7 +105,13 @@ class Node:
 
 def apply_all(op: Operator, *operands: Value, hint: str = "") -> tuple[Value, ...]:
     """Apply an operator; all results. Raises TypeRuleError."""
-    types = op.infer(*(value.type for value in operands))
+    return apply_typed(op, op.infer(*(value.type for value in operands)), operands, hint)
+
+
+def apply_typed(
+    op: Operator, types: Iterable[TensorType], operands: tuple[Value, ...], hint: str = ""
+) -> tuple[Value, ...]:
+    """Apply an operator whose results are known to have those types; all results."""
     node = Node(op, operands)
     node.results = tuple(Value(t, node, i, hint) for i, t in enumerate(types))
     return node.results

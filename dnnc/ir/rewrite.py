@@ -12,7 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from dnnc.ir.dims import DimLike
-from dnnc.ir.graph import Graph, Node, Output, Value, apply_all, origin, sorted_nodes
+from dnnc.ir.graph import (
+    Graph,
+    Node,
+    Output,
+    Value,
+    apply_all,
+    apply_typed,
+    origin,
+    sorted_nodes,
+)
 
 if TYPE_CHECKING:
     from dnnc.ir.operator import Operator
@@ -42,8 +51,8 @@ def rebuild(graph: Graph, rule: Rule, regions: bool = False) -> Graph:
                 current = _copy(node, op, operands)
         with origin(node.origin):
             results = rule(current, operands)
-        if results is None:
-            results = _with_operands(current, operands).results
+            if results is None:
+                results = _moved(current, operands)
         _record(values, node, results)
     return _with_outputs(graph, values)
 
@@ -110,6 +119,14 @@ def _copy(node: Node, op: Operator, operands: tuple[Value, ...]) -> Node:
         result = apply_all(op, *operands, hint=hint)[0]
     assert result.node is not None
     return result.node
+
+
+def _moved(node: Node, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The results on other operands, which have the types of those before."""
+    if operands == node.operands:
+        return node.results
+    hint = node.results[0].hint if node.results else ""
+    return apply_typed(node.op, [result.type for result in node.results], operands, hint)
 
 
 def _with_operands(node: Node, operands: tuple[Value, ...]) -> Node:

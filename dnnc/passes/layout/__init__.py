@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from dnnc.ir.graph import Graph, Node, Value, apply_all, origin
+from dnnc.ir.graph import Graph, Node, Value, apply_typed, origin
 from dnnc.ir.rewrite import map_regions
 from dnnc.ops.base import Elementwise, apply
 from dnnc.ops.control import Scan
@@ -40,21 +40,21 @@ __all__ = ["run"]
 
 def run(graph: Graph) -> Graph:
     trains = any(output.updates is not None for output in graph.outputs)
-    result = _run(graph, set() if trains else None)
-    if result is not graph and any(isinstance(node.op, Scan) for node in graph.nodes):
+    nodes = graph.nodes
+    result = _run(graph, nodes, set() if trains else None)
+    if result is not graph and any(isinstance(node.op, Scan) for node in nodes):
         # Weights that a loop reads in every turn are packed before it.
         return hoist.run(result)
     return result
 
 
-def _run(graph: Graph, fixed: set[Value] | None) -> Graph:
-    return _Layout(graph, fixed).result() if any(map(_concerns, graph.nodes)) else graph
+def _run(graph: Graph, nodes: list[Node], fixed: set[Value] | None) -> Graph:
+    return _Layout(graph, nodes, fixed).result() if any(map(_concerns, nodes)) else graph
 
 
 def _concerns(node: Node) -> bool:
-    regions = (v for v in node.op.attributes().values() if isinstance(v, Graph))
     if isinstance(node.op, Scan):
-        return any(_concerns(inner) for body in regions for inner in body.nodes)
+        return any(map(_concerns, node.op.body.nodes))
     return is_image_node(node)
 
 
@@ -62,15 +62,16 @@ class _Layout:
     """One walk over a graph. `fixed` are values that depend on weights that do not change; None to
     find them."""
 
-    def __init__(self, graph: Graph, fixed: set[Value] | None) -> None:
-        self.graph, self.images, self.packing = graph, Images(), Packing()
+    def __init__(self, graph: Graph, nodes: list[Node], fixed: set[Value] | None) -> None:
+        self.graph, self.nodes = graph, nodes
+        self.images, self.packing = Images(), Packing()
         self.fixed = fixed
         # Flattened images, and weights by which they are multiplied, in the order of pixels.
         self.flat: dict[Value, Value] = {}
         self.permuted: dict[tuple[Value, Value], Value] = {}
 
     def result(self) -> Graph:
-        for node in self.graph.nodes:
+        for node in self.nodes:
             with origin(node.origin):
                 if not self._rewrite(node):
                     self._keep(node)
@@ -83,7 +84,7 @@ class _Layout:
     def _keep(self, node: Node) -> None:
         op = node.op
         if isinstance(op, Scan):
-            op = map_regions(op, lambda body: _run(body, set()))
+            op = map_regions(op, lambda body: _run(body, body.nodes, set()))
         operands = tuple(map(self.images.first, node.operands))
         if op is node.op and operands == node.operands:
             return
@@ -91,7 +92,8 @@ class _Layout:
             self.images.keep(node.results[0], make(op, *operands))
             return
         hint = node.results[0].hint if node.results else ""
-        for old, new in zip(node.results, apply_all(op, *operands, hint=hint), strict=True):
+        types = [result.type for result in node.results]
+        for old, new in zip(node.results, apply_typed(op, types, operands, hint), strict=True):
             self.images.keep(old, new)
 
     def _rewrite(self, node: Node) -> bool:
@@ -124,8 +126,7 @@ class _Layout:
     def _elementwise(self, node: Node) -> bool:
         if node.results[0].type.rank != 4 or not any(map(self.images.is_last, node.operands)):
             return False
-        operands = map(self.images.aligned, node.operands)
-        self._last(node, apply(node.op, *operands, hint=node.results[0].hint))
+        self.images.keep_last(node.results[0], self.images.elementwise(node))
         return True
 
     def _reduction(self, node: Node) -> bool:

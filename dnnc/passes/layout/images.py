@@ -7,7 +7,8 @@ where they are asked for.
 from __future__ import annotations
 
 from dnnc.ir.dims import Dim, dim
-from dnnc.ir.graph import Value
+from dnnc.ir.graph import Node, Value, apply_typed
+from dnnc.ir.types import TensorType
 from dnnc.ops.base import Elementwise, apply
 from dnnc.ops.creation import Iota
 from dnnc.ops.shape import Broadcast, Reshape, Transpose
@@ -82,9 +83,15 @@ class Images:
             return apply(Iota(last_shape(old.shape), last_axis(node.op.axis), node.op.dtype))
         if isinstance(node.op, Elementwise):
             if all(v.type.rank < 4 or self._is_cheap(v) for v in node.operands):
-                return apply(node.op, *map(self.aligned, node.operands), hint=old.hint)
+                return self.elementwise(node)
             return None
         return self._unrolled(old)
+
+    def elementwise(self, node: Node) -> Value:
+        """The image that an elementwise node makes of images with channels last."""
+        operands, old = tuple(map(self.aligned, node.operands)), node.results[0]
+        type = TensorType(old.type.dtype, last_shape(old.shape))
+        return apply_typed(node.op, [type], operands, old.hint)[0]
 
     def _is_cheap(self, old: Value) -> bool:
         if self.is_last(old):
