@@ -48,27 +48,30 @@ def flat_calls(body: Body) -> list[Call]:
 
 def _is_short(body: Body) -> bool:
     length = body.space.axes[-1].size.constant
-    return length is not None and length <= _SHORT
+    return length is not None and 0 < length <= _SHORT
 
 
 def _flat_tiles(b: Builder, rows: list[int], outputs: list[Value]) -> None:
-    """Short rows: a unit of work is a run of them along the last axis but one."""
+    """Short rows, several at a time: threads share runs of them along the last axis but one."""
     *outer, inner = rows
     last, size = inner + 1, b.space.axes[inner].size
     varies = _varying(b, inner)
     at_once = rows_at_once(outputs, lambda value: varies[value])
-    length = b.space.axes[last].size.constant
-    assert length is not None
-    run = max(1, _ROW_BLOCK // (8 * max(1, length))) * 8
-    runs = b.size(ceil_div(size, run))
+    each = lambda: b.store(b.terms(last), outputs)  # noqa: E731
     b.writer.add("low = 0", f"high = {b.size(b.space.axes[last].size)}")
+    if not outer:
+        b.writer.add(f"first, end = share({b.size(size)}, {at_once}, tid, threads)")
+        tiled_rows(b, [inner], ("first", "end"), at_once, each)
+        return
+    length = b.space.axes[last].size
+    rows_each = dim(_ROW_BLOCK) // (length * at_once) * at_once + at_once
+    run, runs = b.size(rows_each), b.size(ceil_div(size, rows_each))
     b.writer.add(f"start, stop = share({b.extent(outer)} * {runs}, 1, tid, threads)")
     with b.writer.block("for unit in range(start, stop):"):
         b.writer.add(f"first = unit % {runs} * {run}", f"end = min(first + {run}, {b.size(size)})")
         b.writer.add(f"row = unit // {runs}")
         b.split_index("row", outer)
         with b.moved(outer):
-            each = lambda: b.store(b.terms(last), outputs)  # noqa: E731
             tiled_rows(b, [inner], ("first", "end"), at_once, each)
 
 
