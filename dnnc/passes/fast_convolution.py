@@ -10,10 +10,7 @@ from __future__ import annotations
 from dnnc.ir.dims import Dim
 from dnnc.ops.conv import Movement
 
-__all__ = ["ENABLED", "winograd_tile"]
-
-#: Whether the method is chosen at all.
-ENABLED = False
+__all__ = ["winograd_tile"]
 
 #: The size of a tile by that of the kernel. A result has at least as many rows and columns.
 _TILES = {3: 4, 5: 2}
@@ -31,7 +28,7 @@ def winograd_tile(
     """The tile for a convolution with a result of that `size`, rows and columns; 0 where the direct
     method is as good or the only one."""
     taps = kernel[0].constant
-    if not ENABLED or taps is None or kernel[0] != kernel[1]:
+    if taps is None or kernel[0] != kernel[1]:
         return 0
     plain = all(step == 1 for step in (*movement["strides"], *movement["dilations"]))
     tile = _TILES.get(taps, 0) if plain and movement["groups"] == 1 else 0
