@@ -61,9 +61,7 @@ def conv_last_calls(
         weight = (x.shape[3], y.shape[3] // groups, *op.kernel)
     form = Form.of(op, dtype, weight, backward)
     tile = form.tile
-    wide = narrow = None
-    if not backward:
-        wide, narrow = (_runs(op, form, x, y, weight, one) for one in (False, True))
+    wide, narrow = (_runs(op, form, x, y, weight, one) for one in (False, True))
     runs = wide or narrow
     block = most_rows(tile, runs.rows if runs else 1)
     arguments = (
@@ -90,7 +88,8 @@ def _runs(
 ) -> Runs | None:
     """The runs of pixels where strips are better for knowing them: those one vector wide, and all
     where sums are short."""
-    runs, depth = runs_of(op, form, x, y, weight), product(weight[1:]).constant
+    backward = isinstance(op, ConvLastInputGradient)
+    runs, depth = runs_of(op, form, x, y, weight, backward), product(weight[1:]).constant
     if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
         return None
     if narrow and form.narrow is None:

@@ -178,7 +178,7 @@ def _build_strips(tile: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import subroutine
 
     block = subroutine(_build_block(tile))
-    put, size, wide = store("i64"), tile.bytes_each, tile.columns
+    put, size, wide, tall = store("i64"), tile.bytes_each, tile.columns, tile.rows
 
     def strips(
         args: int, image: int, a: int, done: int, depth: int, y: int, lines: int, x: int,
@@ -186,9 +186,15 @@ def _build_strips(tile: Tile) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         words, each, width = slot(args, WORDS), slot(args, COLUMNS), slot(args, _WIDTH)
         per_group, panels = (each + wide - 1) // wide, (each + width - 1) // width
-        direct = slot(args, _EPILOGUE) == 0 and slot(args, BACKWARD) == 0 and depth > 0
-        rows = lines * columns
-        at_once = rows if direct else slot(args, _BLOCK)
+        rows, at_once = lines * columns, slot(args, _BLOCK)
+        # Stored where they belong: all rows, or by input a line, where blocks are whole lines that
+        # fill tiles.
+        direct = slot(args, _EPILOGUE) == 0 and depth > 0
+        if slot(args, BACKWARD):
+            direct = direct and at_once % columns == 0 and columns >= tall
+            at_once = columns if direct else at_once
+        elif direct:
+            at_once = rows
         put(words, 1, depth)
         put(words, 4, slot(args, TAPS) + done * 8)
         put(words, 6, width * size)
@@ -228,9 +234,9 @@ def _build_block(tile: Tile) -> Callable[..., None]:
         put(words, 7, slot(args, _TILE))
         put(words, 8, wide * size)
         if direct:
-            pixel = (image * ho + y) * wo + i
+            pixel = (image * ho + y + i // columns * sh) * wo + x + i % columns * sw
             put(words, 7, slot(args, OUT) + (pixel * slot(args, O) + channel) * size)
-            put(words, 8, slot(args, O) * size)
+            put(words, 8, sw * slot(args, O) * size)
         if slot(words, 1) > 0:
             call_kernel(slot(args, NARROW if slot(words, 9) <= lanes else STRIP), words, 0, 0)
         else:

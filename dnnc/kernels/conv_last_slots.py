@@ -83,19 +83,31 @@ class Form:
 
 
 def runs_of(
-    op: Any, form: Form, image: Value, outputs: Value, weight: tuple[Dim, ...]
+    op: Any,
+    form: Form,
+    image: Value,
+    outputs: Value,
+    weight: tuple[Dim, ...],
+    backward: bool = False,
 ) -> Runs | None:
     """How pixels (rows) and taps (steps) of a convolution come in runs, where that is known: the
     pixels of a line are a run, and so are the channels of a tap, or of a line of taps."""
-    steps = weight[1]
-    if op.groups == 1 and op.dilations[1] == 1:
+    pixels, stride = outputs.shape[2], op.strides[1]
+    pitch = image.shape[3] * (dim(1) if backward else stride)
+    steps = image.shape[3] // op.groups
+    if backward:
+        # A line of one class: all classes have as many where the stride divides the line.
+        if pixels % stride != 0:
+            return None
+        pixels = pixels // stride
+    elif op.groups == 1 and op.dilations[1] == 1:
         steps = steps * weight[3]
-    numbers = (outputs.shape[2], image.shape[3] * op.strides[1], steps)
-    pixels, pitch, length = (number.constant for number in numbers)
-    if form.each or pixels is None or pitch is None or length is None:
+    known = [number.constant for number in (pixels, pitch, steps)]
+    if form.each or None in known:
         return None
+    rows, apart, length = map(int, (pixels, pitch, steps))
     size = form.tile.bytes_each
-    return Runs(pixels, pitch * size, length, size)
+    return Runs(rows, apart * size, length, size)
 
 
 def common_slots(
