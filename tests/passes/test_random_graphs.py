@@ -10,6 +10,7 @@ from dnnc.ir.verify import verify
 from dnnc.passes.check import check_pass, compare
 from dnnc.passes.pipeline import PASSES, optimize
 from tests.passes.random_graphs import random_graph, random_loop
+from tests.passes.random_images import random_images
 
 
 def run_and_check(graph: Graph) -> None:
@@ -64,3 +65,19 @@ def test_gradients_of_loops(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_many_loops(seed: int) -> None:
     run_and_check(random_loop(seed, size=6 + seed % 12, backward=seed % 2 == 0))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_images(seed: int) -> None:
+    run_and_check(random_images(seed))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_gradients_of_images(seed: int) -> None:
+    run_and_check(random_images(seed, size=6, backward=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 400))
+def test_many_images(seed: int) -> None:
+    run_and_check(random_images(seed, size=5 + seed % 10, backward=seed % 2 == 0))
