@@ -25,7 +25,7 @@ from dnnc.elaborate.values import (
     plain,
     size_of,
 )
-from dnnc.ir.dims import Dim, ceil_div, larger
+from dnnc.ir.dims import Dim, ceil_div, dim, larger
 from dnnc.ir.types import DType
 
 __all__ = ["Builtin", "builtin_environment"]
@@ -223,6 +223,30 @@ def _window(name: str, build: Callable[..., Any]) -> Builtin:
     return Builtin(name, meaning)
 
 
+def _attend(
+    el: Expressions, q: Any, k: Any, v: Any, causal: Any = False, mask: Any = None,
+    scale: Any = None,
+) -> Tensor:  # fmt: skip
+    q, k, v = el.promote(*(layout.tensor(el, x) for x in (q, k, v)))
+    if not isinstance(causal, bool):
+        el.session.fail("E112", f"`causal` is true or false, got {describe(causal)}")
+    scale = plain(scale)
+    if scale is None:
+        depth = q.shape[-1].constant if q.rank else None
+        if not depth:
+            el.session.fail("E112", "`attend` needs a `scale` where the last size is not known")
+        scale = depth**-0.5
+    if not isinstance(scale, int | float):
+        el.session.fail("E112", f"`scale` is a number, got {describe(scale)}")
+    operands = [q.value, k.value, v.value]
+    if mask is not None:
+        m = layout.tensor(el, mask)
+        sizes = [Size(dim(1))] * (4 - m.rank) + layout.shape(el, m)
+        operands.append(layout.reshape(el, m, sizes).value)
+    mixed, _ = el.emit(ops.attention, *operands, scale=float(scale), causal=causal)
+    return el.tensor(mixed, (*q.axes[:3], v.axes[3]))
+
+
 def _is_list(el: Expressions, x: Any) -> bool:
     return isinstance(x, list)
 
@@ -257,8 +281,9 @@ def builtin_environment() -> Env:
     ]  # fmt: skip
     named: dict[str, Callable[..., Any]] = {
         "cast": _cast, "stop_gradient": _stop_gradient, "argmax": _argmax, "full": _full,
-        "iota": _iota, "random": _random, "convolve": _convolve, "is_list": _is_list,
-        "is_whole": _is_whole, "is_known": _is_known, "shape": layout.shape, "size": layout.size,
+        "iota": _iota, "random": _random, "attend": _attend, "convolve": _convolve,
+        "is_list": _is_list, "is_whole": _is_whole, "is_known": _is_known,
+        "shape": layout.shape, "size": layout.size,
         "rank": layout.rank, "reshape": layout.reshape, "transpose": layout.transpose,
         "broadcast": layout.broadcast, "insert_axis": layout.insert_axis, "join": layout.join,
         "split": layout.split, "slice": layout.slice_, "pad": layout.pad,

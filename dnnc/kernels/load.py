@@ -10,6 +10,8 @@ __all__ = ["load_lowerings"]
 _MODULES = (
     "fused",
     "matmul",
+    "attention",
+    "attention_gradient",
     "first",
     "conv_last",
     "conv_last_weight",

@@ -5,6 +5,11 @@ number becomes a constant of the other operand's element type; axes may count fr
 functions that would change nothing return their operand. A family of operators is a file.
 """
 
+from dnnc.ops.attention import (
+    Attention,
+    AttentionGradient,
+    attention,
+)
 from dnnc.ops.base import (
     OPERATORS,
     Elementwise,
@@ -177,6 +182,8 @@ __all__ = [
     "Absolute",
     "Add",
     "ArgMax",
+    "Attention",
+    "AttentionGradient",
     "Broadcast",
     "Cast",
     "Ceil",
@@ -254,6 +261,7 @@ __all__ = [
     "apply",
     "apply_all",
     "argmax",
+    "attention",
     "broadcast",
     "cast",
     "ceil",

@@ -74,6 +74,7 @@ LAYERS = [
     (SEQ, "attention(3, causal = true, drop = 0.1, bias = false)", "[batch, 5, 6]"),
     (SEQ, "attention(2, memory = memory)", "[batch, 5, 6]"),
     (SEQ, "heads_of(3)", "[batch, 3, 5, 2]"),
+    (SEQ, "split_heads(3)", "[batch, 5, 3, 2]"),
     (SEQ, "encoder_layer(6, 2)", "[batch, 5, 6]"),
     (SEQ, "encoder_layer(6, 2, drop = 0.1, hidden = 5)", "[batch, 5, 6]"),
     (SEQ, "decoder_layer(6, 2, memory = memory)", "[batch, 5, 6]"),

@@ -297,8 +297,7 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "matmul": matrices(),
     "attention": [
-        Example(fixed(ops.Attention(causal, scale)), shapes)
-        for causal, scale, shapes in ATTENTIONS
+        Example(fixed(ops.Attention(causal, scale)), shapes) for causal, scale, shapes in ATTENTIONS
     ],
     "attention_gradient": [attention_gradient(*case) for case in ATTENTIONS],
     "conv": [Example(fixed(ops.Conv(**a)), (x, w), NUMBERS) for a, x, w, _ in CONVOLUTIONS],

@@ -77,6 +77,24 @@ def widening() -> Graph:
             lambda: ops.max_pool_gradient(f32(1, 1, 4, 4), f32(1, 1, 4, 4), (2, 2)),
             "E203", 1, r"needs a gradient f32\[1, 1, 2, 2\]",
         ),
+        (
+            lambda: ops.attention(f32(2, 3, 1, 4), f32(2, 5, 2, 4), f32(2, 5, 2, 4), scale=1.0),
+            "E203", 1, r"keys have to be f32\[2, 5, 1, 4\], got f32\[2, 5, 2, 4\]",
+        ),
+        (
+            lambda: ops.attention(f32(2, 3, 1, 4), f32(2, 5, 1, 4), f32(2, 6, 1, 4), scale=1.0),
+            "E203", 2, r"values have to be f32\[2, 5, 1, 4\]",
+        ),
+        (
+            lambda: ops.attention(
+                f32(2, 3, 1, 4), f32(2, 5, 1, 4), f32(2, 5, 1, 4), boolean(2, 1, 3, 1), scale=1.0
+            ),
+            "E203", 3, r"mask has to be bool\[2, 1, 3, 5\]",
+        ),
+        (
+            lambda: ops.attention(f32(3, 1, 4), f32(2, 5, 1, 4), f32(2, 5, 1, 4), scale=1.0),
+            "E205", 0, "needs a tensor with 4 axes",
+        ),
         (lambda: ops.reduce_sum(f32(2), 1), "E204", 0, r"along axis 1, but f32\[2\] has 1 axes"),
         (lambda: ops.reduce_max(f32(2), -2), "E204", 0, "along axis -2"),
         (lambda: ops.reduce_sum(f32(2), [0, 0]), "E204", 0, "each axis once"),

@@ -288,6 +288,45 @@ def test_layer(layer: str) -> None:
     check(build(layer, shape), shape, reference, training=False)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_long_attention(causal: bool) -> None:
+    layer = f"attention(2, causal = {str(causal).lower()})"
+    check(
+        build(layer, (300, 40)),
+        (300, 40),
+        lambda x, w: _attention(x, w, "attention_1", 2, causal=causal),
+        training=False,
+    )
+
+
+def test_masked_attention() -> None:
+    import torch
+
+    text = """
+    model Masked {
+        in  x: [batch, time, 3, 24]
+        in  seen: bool[batch, 1, 1, time]
+        out y
+        param nudge: [1, 1, 1, 24] = zeros
+        z = x + nudge
+        y = attend(z, 2 * z, sin(z), mask = seen)
+    }
+    """
+    net = dnnc.parse(text).model("Masked", seed=3)
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((2, 70, 3, 24)).astype(np.float32)
+    seen = rng.random((2, 1, 1, 70)) < 0.6
+    nudge = torch.zeros(1, 1, 1, 24, requires_grad=True)
+    z = (torch.from_numpy(x) + nudge).transpose(1, 2)
+    attend = functional().scaled_dot_product_attention
+    wanted = attend(z, 2 * z, z.sin(), attn_mask=torch.from_numpy(seen)).transpose(1, 2)
+    compare(net(x=x, seen=seen), wanted.detach().numpy(), "output")
+    projection = rng.standard_normal(x.shape).astype(np.float32)
+    (wanted * torch.from_numpy(projection)).sum().backward()
+    _, found = net.value_and_grad("sum(y * r)", x=x, seen=seen, r=projection)
+    compare(found["nudge"], nudge.grad.numpy(), "gradient")
+
+
 def _batch_norm(training: bool) -> Reference:
     def reference(x: Any, w: Weights) -> Any:
         mean, variance = w["batch_norm_1.mean"], w["batch_norm_1.variance"]
