@@ -18,9 +18,9 @@ from dnnc.kernels.code import Code
 from dnnc.kernels.fused_builder import Body, Builder
 from dnnc.kernels.fused_plan import Phases
 from dnnc.kernels.space import Axis, Space
-from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
+from dnnc.ops.channels_last import ConvLastInputGradient
 from dnnc.ops.control import Fused
-from dnnc.ops.conv import Conv, ConvInputGradient
+from dnnc.ops.conv import Convolution
 from dnnc.ops.creation import Iota
 
 __all__ = ["Epilogue", "Region", "calls_apart", "epilogue_arguments", "operands_of"]
@@ -31,8 +31,7 @@ class Region(IntEnum):
 
     A product has the indices matrix, row, column. A convolution has them, too: a line of an image
     is a matrix, its pixels are rows and channels columns. Adjacent rows of the sums are STEP pixels
-    apart in the result. With channels first, a convolution has the indices image, channel, line,
-    column; rows are channels, and adjacent columns are STEP apart.
+    apart in the result.
     """
 
     SOURCE = 0
@@ -73,7 +72,7 @@ class Epilogue:
         space = _Uncollapsed(op)
         body = Body(op, space, Phases(op, space), inputs, outputs)
         call = _write(Builder(body), sums, anchor)
-        flat = _is_flat(body, _is_last(anchor))
+        flat = isinstance(anchor.op, Convolution) and _is_flat(body)
         return Epilogue(call.kernel, call.arguments, flat, body.in_place())
 
 
@@ -122,52 +121,36 @@ class _Uncollapsed(Space):
         return [Axis((k,), size, False) for k, size in enumerate(self.op.space)]
 
 
-def _is_last(anchor: Node) -> bool:
-    """Whether the anchor is a convolution with channels last."""
-    return isinstance(anchor.op, ConvLast | ConvLastInputGradient)
-
-
-def _is_flat(body: Body, last: bool) -> bool:
+def _is_flat(body: Body) -> bool:
     space, nodes = body.space, body.op.body.nodes
     if any(isinstance(node.op, Iota) for node in nodes):
         return False
-    plane = slice(1, 3) if last else slice(2, 4)
-    sizes = body.op.space[plane]
-    if sizes[1] == 1 if last else any(size == 1 for size in sizes):
+    if body.op.space[2] == 1:
         return True
-    return all(len(set(space.spread(value)[plane])) == 1 for value in body.inputs)
+    return all(len(set(space.spread(value)[1:3])) == 1 for value in body.inputs)
 
 
 def _write(b: Builder, sums: Value, anchor: Node) -> Call:
     """The loops: over rows, and within over the columns of a row."""
     last, w = len(b.space.axes) - 1, b.writer
-    first = isinstance(anchor.op, Conv | ConvInputGradient)
-    row, column = (1, Region.FIRST + 3) if first else (last - 1, Region.FIRST + 2)
-    if first:
-        w.add(f"i0 = slot(tid, {Region.FIRST + 0})", f"i2 = slot(tid, {Region.FIRST + 2})")
-    else:
-        w.add(f"matrix = slot(tid, {Region.FIRST + 0})")
-        b.split_index("matrix", list(range(last - 1)))
-    thin = _is_last(anchor) and b.body.op.space[2] == 1
-    if thin:
+    row = f"i{last - 1} = first_row"
+    w.add(f"matrix = slot(tid, {Region.FIRST + 0})")
+    b.split_index("matrix", list(range(last - 1)))
+    if isinstance(anchor.op, Convolution) and b.body.op.space[2] == 1:
         # The pixels of an image one pixel wide are its lines.
         w.add("line, i2 = i1, 0")
-        row = 1
+        row = "i1 = line + first_row"
     w.add(
         f"rows, columns = slot(tid, {Region.ROWS + 0}), slot(tid, {Region.COLUMNS + 0})",
-        f"first_row, first = slot(tid, {Region.FIRST + 1}), slot(tid, {column})",
+        f"first_row, first = slot(tid, {Region.FIRST + 1}), slot(tid, {Region.FIRST + 2})",
         f"source, source_row = slot(tid, {Region.SOURCE + 0}), slot(tid, {Region.SOURCE_ROW + 0})",
         f"step = slot(tid, {Region.STEP + 0})",
     )
-    apart = isinstance(anchor.op, ConvInputGradient | ConvLastInputGradient) and any(
-        stride != 1 for stride in anchor.op.strides
-    )
-    down = "r * step" if apart and not first else "r"
-    down = f"line + {down}" if thin else down
+    apart = isinstance(anchor.op, ConvLastInputGradient)
     with w.block("for r in range(rows):"):
-        w.add(f"i{row} = first_row + {down}", "sums = source + r * source_row")
+        w.add(f"{row} + {'r * step' if apart else 'r'}", "sums = source + r * source_row")
         with b.moved(list(range(last))), w.block("for j in range(columns):"):
-            w.add(f"i{last} = first + {'j * step' if apart and first else 'j'}")
+            w.add(f"i{last} = first + j")
             terms = b.terms(last)
             alias = len(b.memories)
             load = b.source.access("load", sums.type.dtype, alias if alias < 48 else None)

@@ -3,8 +3,8 @@
 A micro-kernel computes a tile `C[rows, columns] (+)= A[rows, depth] B[depth, columns]` with all
 sums held in registers, every one taken in the order of `depth`; so an element has the same bits
 whichever tile computes it. A is read one number at a time and broadcast, B is read in whole
-vectors. Where the rows of A and of B lie is given by strides or, for convolutions, by tables of
-byte offsets.
+vectors. Where the numbers of A lie is given by strides or, for convolutions, by tables of byte
+offsets.
 
 `tiles` derives the tile sizes from the processor. Imports numba: import it only inside
 `Kernel.build`.
@@ -42,11 +42,10 @@ def micro_kernel(tile: Tile, table: str = "") -> Any:
     what is stored and which rows of A are read; of B, whole rows of the tile are read. `depth` is
     at least 1. Row i of A begins at `a + i * a_row`, or at `a + a_table[i]` where `a_table` is the
     address of a table and not 0; its elements are `a_step` apart. Row k of B begins at
-    `b + k * b_step`. With `table` "b" it is at `b + table[k]`, where `b_step` is the address of a
-    table; with "a" element k of a row of A is at `table[k]` from its first, where `a_step` is the
-    address of a table. "each" is as "a", but element k of a row of A is a vector, of which every
-    lane is multiplied by that lane of B alone; nothing is read beyond `columns`. The tile is added
-    to C where `add` is not 0, and stored otherwise.
+    `b + k * b_step`. With `table` "a" element k of a row of A is at `table[k]` from its first,
+    where `a_step` is the address of a table. "each" is as "a", but element k of a row of A is a
+    vector, of which every lane is multiplied by that lane of B alone; nothing is read beyond
+    `columns`. The tile is added to C where `add` is not 0, and stored otherwise.
     """
     name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{table}"
 
@@ -128,18 +127,14 @@ class _TileWriter:
         entry = builder.block
         base = builder.inttoptr(b, BYTES)
         steps = builder.inttoptr(a_step, I64.as_pointer())
-        begin = builder.load(steps) if table in ("a", "each") else I64(0)
+        begin = builder.load(steps) if table else I64(0)
         loop = builder.append_basic_block("loop")
         done = builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
         k, offset, row = builder.phi(I64), builder.phi(I64), builder.phi(BYTES)
         sums = [[builder.phi(self.vector) for _ in range(self.tile.vectors)] for _ in starts]
-        place = row
-        if table == "b":
-            offsets = builder.inttoptr(b_step, I64.as_pointer())
-            place = builder.gep(base, [builder.load(builder.gep(offsets, [k]))])
-        vectors = self._read(builder, place)
+        vectors = self._read(builder, row)
         totals = []
         for i, first in enumerate(starts):
             place = builder.gep(first, [offset])
@@ -156,7 +151,7 @@ class _TileWriter:
             )
         following = builder.add(k, I64(1))
         after = builder.add(offset, a_step)
-        if table in ("a", "each"):
+        if table:
             # The next offset is loaded a round ahead: waiting for it, the scheduler would keep more
             # rows in flight than there are registers.
             last = builder.icmp_signed("<", following, depth)
@@ -164,7 +159,7 @@ class _TileWriter:
         for phi, first, then in [
             (k, I64(0), following),
             (offset, begin, after),
-            (row, base, row if table == "b" else builder.gep(row, [b_step])),
+            (row, base, builder.gep(row, [b_step])),
             *(
                 (s, self.zero, t)
                 for a, c in zip(sums, totals, strict=True)

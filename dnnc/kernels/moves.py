@@ -15,7 +15,7 @@ from dnnc.kernels.target import host
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, calling, internal, masked, splat
 
-__all__ = ["copy_rows", "gather_rows", "pad_row", "transpose_block", "transpose_side"]
+__all__ = ["copy_rows", "transpose_block", "transpose_side"]
 
 
 @cache
@@ -74,63 +74,6 @@ def _write_transpose(module: ir.Module, name: str, bytes_each: int, side: int) -
 
 
 @cache
-def pad_row(tile: Tile, step: int = 1) -> Any:
-    """The intrinsic `f(target, source, first, count, wide)`: `wide` elements of a row of `count`,
-    from `first` on and `step` (1 or 2) apart, zero outside of it.
-
-    Whole vectors are stored: up to a vector less one element after the target is overwritten.
-    """
-    name = f"dnnc_pad_row_{step}_{tile.dtype}x{tile.lanes}"
-
-    @intrinsic
-    def pad(typing_context, target, source, first, count, wide):  # type: ignore[no-untyped-def]
-        return calling(name, 5, lambda module: _write_pad_row(module, name, tile, step))
-
-    return pad
-
-
-def _write_pad_row(module: ir.Module, name: str, tile: Tile, step: int) -> ir.Function:
-    function = internal(module, name, 5)
-    target, source, first, count, wide = function.args
-    vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-    load, _ = masked(module, vector)
-    zero = ir.Constant(vector, [0.0] * tile.lanes)
-    size, align = tile.bytes_each, I32(tile.bytes_each)
-    entry = function.append_basic_block("entry")
-    builder = ir.IRBuilder(entry)
-    to, at = builder.inttoptr(target, BYTES), builder.inttoptr(source, BYTES)
-    lanes = ir.Constant(ir.VectorType(I32, tile.lanes), list(range(tile.lanes)))
-    limit = splat(builder, builder.trunc(count, I32), tile.lanes)
-    loop, end = function.append_basic_block("loop"), function.append_basic_block("end")
-    builder.cbranch(builder.icmp_signed(">", wide, I64(0)), loop, end)
-    builder.position_at_end(loop)
-    j = builder.phi(I64)
-    parts = []
-    for part in range(step):
-        index = builder.add(builder.add(first, builder.mul(j, I64(step))), I64(part * tile.lanes))
-        places = builder.add(splat(builder, builder.trunc(index, I32), tile.lanes), lanes)
-        # Unsigned: an index before the row is as far outside as one after it.
-        inside = builder.icmp_unsigned("<", places, limit)
-        place = builder.bitcast(
-            builder.gep(at, [builder.mul(index, I64(size))]), vector.as_pointer()
-        )
-        parts.append(builder.call(load, [place, align, inside, zero]))
-    value = parts[0]
-    if step == 2:
-        even = ir.Constant(ir.VectorType(I32, tile.lanes), list(range(0, 2 * tile.lanes, 2)))
-        value = builder.shuffle_vector(*parts, even)
-    place = builder.gep(to, [builder.mul(j, I64(size))])
-    builder.store(value, builder.bitcast(place, vector.as_pointer())).align = size
-    following = builder.add(j, I64(tile.lanes))
-    j.add_incoming(I64(0), entry)
-    j.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_signed("<", following, wide), loop, end)
-    builder.position_at_end(end)
-    builder.ret_void()
-    return function
-
-
-@cache
 def copy_rows(tile: Tile) -> Any:
     """The intrinsic `f(target, target_row, source, source_row, rows, count)`: `rows` of `count`
     elements, at most the tile's columns; strides in bytes."""
@@ -184,72 +127,3 @@ def _write_copy_rows(module: ir.Module, name: str, tile: Tile) -> ir.Function:
     builder.position_at_end(end)
     builder.ret_void()
     return function
-
-
-@cache
-def gather_rows(tile: Tile) -> Any:
-    """The intrinsic `f(target, target_row, source, offsets, rows, count)`: row k of `count`
-    elements, at most the tile's columns, comes from `source + offsets[k]`, a table of bytes."""
-    name = f"dnnc_gather_rows_{tile.dtype}_{tile.vectors}x{tile.lanes}"
-
-    @intrinsic
-    def gather(  # type: ignore[no-untyped-def]
-        typing_context, target, target_row, source, offsets, rows, count
-    ):
-        return calling(name, 6, lambda module: _write_gather_rows(module, name, tile))
-
-    return gather
-
-
-def _write_gather_rows(module: ir.Module, name: str, tile: Tile) -> ir.Function:
-    function = internal(module, name, 6)
-    count = function.args[5]
-    entry, end = function.append_basic_block("entry"), function.append_basic_block("end")
-    narrow, wide = function.append_basic_block("narrow"), function.append_basic_block("wide")
-    builder = ir.IRBuilder(entry)
-    one = builder.icmp_signed("<=", count, I64(tile.lanes))
-    builder.cbranch(one, narrow, wide)
-    for block, vectors in ((narrow, 1), (wide, tile.vectors)):
-        _write_gather_loop(function, block, end, tile, vectors)
-    builder.position_at_end(end)
-    builder.ret_void()
-    return function
-
-
-def _write_gather_loop(
-    function: ir.Function, entry: ir.Block, end: ir.Block, tile: Tile, vectors: int
-) -> None:
-    target, target_row, source, offsets, rows, count = function.args
-    vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-    load, store = masked(function.module, vector)
-    zero = ir.Constant(vector, [0.0] * tile.lanes)
-    size, align = tile.bytes_each, I32(tile.bytes_each)
-    builder = ir.IRBuilder(entry)
-    limit = splat(builder, builder.trunc(count, I32), tile.lanes)
-    kind = ir.VectorType(I32, tile.lanes)
-    starts = range(0, vectors * tile.lanes, tile.lanes)
-    masks = [
-        builder.icmp_signed("<", ir.Constant(kind, list(range(j, j + tile.lanes))), limit)
-        for j in starts
-    ]
-    table = builder.inttoptr(offsets, I64.as_pointer())
-    loop = function.append_basic_block("loop")
-    builder.cbranch(builder.icmp_signed(">", rows, I64(0)), loop, end)
-    builder.position_at_end(loop)
-    k, to = builder.phi(I64), builder.phi(I64)
-    at = builder.add(source, builder.load(builder.gep(table, [k])))
-    for j, mask in zip(starts, masks, strict=True):
-        places = [
-            builder.inttoptr(builder.add(base, I64(j * size)), vector.as_pointer())
-            for base in (at, to)
-        ]
-        value = builder.call(load, [places[0], align, mask, zero])
-        builder.call(store, [value, places[1], align, mask])
-    following = builder.add(k, I64(1))
-    for phi, first, then in (
-        (k, I64(0), following),
-        (to, target, builder.add(to, target_row)),
-    ):
-        phi.add_incoming(first, entry)
-        phi.add_incoming(then, loop)
-    builder.cbranch(builder.icmp_signed("<", following, rows), loop, end)

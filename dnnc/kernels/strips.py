@@ -38,7 +38,7 @@ class Strip(IntEnum):
 
 
 def strip_kernel(dtype: str, vectors: int, table: str = "") -> Kernel:
-    """The kernel of strips for one element type, width of tile and way to address B."""
+    """The kernel of strips for one element type, width of tile and way to address A."""
     shapes = tiles(dtype, vectors)
 
     def build() -> Callable[[int, int, int], int]:

@@ -93,53 +93,6 @@ def test_update_in_place():
     assert call.in_place == ((node.results[0], node.operands[2]),)
 
 
-CONVS = [
-    ((2, 3, 9, 11), (5, 3, 3, 3), (1, 1), (1, 1, 1, 1)),
-    ((2, 3, 8, 32), (16, 3, 3, 3), (1, 1), (1, 1, 1, 1)),
-    ((2, 8, 6, 7), (9, 8, 1, 1), (1, 1), (0, 0, 0, 0)),
-    ((2, 3, 9, 12), (4, 3, 3, 3), (2, 2), (0, 1, 1, 0)),
-    ((2, 5, 9, 12), (5, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 5),
-]
-
-
-@pytest.mark.parametrize("case", CONVS, ids=str)
-def test_convolution(run_node, case):
-    x, w = draw(*case[0]), draw(*case[1])
-    y = ops.conv(*(Value(TensorType.make(DType.F32, a.shape)) for a in (x, w)), *case[2:])
-    n, channels, h, width = y.type.concrete({})
-    bias, residual = draw(1, channels, 1, 1), draw(n, channels, h, width)
-    column, image = draw(1, 1, 1, width), draw(n, 1, 1, 1)
-
-    def block(x, w, bias, residual):
-        return relu(ops.add(ops.add(ops.conv(x, w, *case[2:]), bias), residual))
-
-    def other(x, w, column, image):
-        counts = ops.iota((1, 1, h, 1), 2, DType.F32)
-        scaled = ops.multiply(ops.conv(x, w, *case[2:]), column)
-        return ops.add(ops.add(scaled, image), ops.broadcast(counts, (n, channels, h, width)))
-
-    check(run_node, block, x, w, bias, residual)
-    check(run_node, other, x, w, column, image)
-
-
-@pytest.mark.parametrize("case", CONVS, ids=str)
-def test_gradients_of_convolutions(run_node, case):
-    x, w = draw(*case[0]), draw(*case[1])
-    y = ops.conv(*(Value(TensorType.make(DType.F32, a.shape)) for a in (x, w)), *case[2:])
-    dy = draw(*y.type.concrete({}))
-
-    def masked(dy, w, x):
-        dx = ops.conv_input_gradient(dy, w, x.shape, *case[2:])
-        return ops.select(ops.greater(x, 0.0), dx, ops.multiply(dx, 0.0))
-
-    def step(x, dy, w):
-        dw = ops.conv_weight_gradient(x, dy, w.shape, *case[2:])
-        return ops.subtract(w, ops.multiply(dw, 0.1))
-
-    check(run_node, masked, dy, w, x)
-    check(run_node, step, x, dy, w)
-
-
 #: Shape of x [N, H, W, C], of w, stride, padding, groups.
 LAST = [
     ((2, 9, 11, 3), (5, 3, 3, 3), 1, 1, 1),
@@ -168,7 +121,7 @@ def last(case):
 
 
 @pytest.mark.parametrize("case", LAST, ids=str)
-def test_convolution_with_channels_last(run_node, case):
+def test_convolution(run_node, case):
     x, (packed, _), op, _ = last(case)
     n, h, width, channels = op.evaluate(x, packed)[0].shape
     bias, residual = draw(1, 1, 1, channels), draw(n, h, width, channels)
@@ -187,7 +140,7 @@ def test_convolution_with_channels_last(run_node, case):
 
 
 @pytest.mark.parametrize("case", LAST, ids=str)
-def test_gradients_of_convolutions_with_channels_last(run_node, case):
+def test_gradients_of_convolutions(run_node, case):
     x, (packed, back), op, gradient = last(case)
     dy = draw(*op.evaluate(x, packed)[0].shape)
     weight = case[1]
