@@ -14,7 +14,7 @@ from dnnc.elaborate.session import Session
 from dnnc.elaborate.shapes import is_free, names_in
 from dnnc.elaborate.values import Axis, BlockValue, Env, Instance, Size, Tensor, size_of
 from dnnc.ir.dims import Dim, dim
-from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes
+from dnnc.ir.graph import Graph, Input, Output, Value, sorted_nodes, uncollected
 from dnnc.ir.rewrite import replace
 from dnnc.ir.types import DType, TensorType
 from dnnc.syntax import tree
@@ -73,7 +73,7 @@ def walk_model(
     env.define("$layer", instance, None)
     env.define("branches", [], None)
     errors = Collector()
-    with session.collecting(errors), session.at(place):
+    with uncollected(), session.collecting(errors), session.at(place):
         bound = _named_settings(el, block, settings, place)
         with session.at(definition.name_span):
             el.bind_settings(block, bound, env, definition.name_span)

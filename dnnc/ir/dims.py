@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TypeAlias, Union
 
 __all__ = ["Dim", "DimLike", "ceil_div", "dim", "larger", "product"]
 
 DimLike: TypeAlias = Union["Dim", int]
+
+#: Results that are kept of each operation: programs have few sizes, and compute with them often.
+_REMEMBERED = 1 << 14
+_NO_NAMES: frozenset[str] = frozenset()
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +72,27 @@ Atom: TypeAlias = Symbol | Quotient | Remainder | Larger
 Monomial: TypeAlias = tuple[Atom, ...]  # sorted by text, repeated for powers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class Dim:
-    """A size in normal form: `terms` holds monomials and coefficients, sorted, without zeros."""
+    """A size in normal form: `terms` holds monomials and coefficients, sorted, without zeros.
+
+    `constant` is the integer that this size is, or None where it depends on a symbol.
+    """
 
     terms: tuple[tuple[Monomial, int], ...]
+    constant: int | None
+    _hash: int
 
-    @cached_property
-    def constant(self) -> int | None:
-        """The integer that this size is, or None where it depends on a symbol."""
-        if not self.terms:
-            return 0
-        if len(self.terms) == 1 and self.terms[0][0] == ():
-            return self.terms[0][1]
-        return None
+    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        constant = None
+        if not terms:
+            constant = 0
+        elif len(terms) == 1 and not terms[0][0]:
+            constant = terms[0][1]
+        # Sizes are hashed and compared far more often than they are made.
+        _set(self, "terms", terms)
+        _set(self, "constant", constant)
+        _set(self, "_hash", hash(terms if constant is None else constant))
 
     @property
     def name(self) -> str | None:
@@ -91,9 +103,11 @@ class Dim:
                 return monomial[0].name
         return None
 
-    @cached_property
+    @property
     def symbols(self) -> frozenset[str]:
         """Names of all symbols in this size."""
+        if self.constant is not None:
+            return _NO_NAMES
         return frozenset(name for monomial, _ in self.terms for a in monomial for name in _names(a))
 
     def evaluate(self, sizes: Mapping[str, int]) -> int:
@@ -121,7 +135,7 @@ class Dim:
         a, b = self.constant, other if isinstance(other, int) else other.constant
         if a is not None and b is not None:
             return dim(a + b)
-        return _collect([*self.terms, *dim(other).terms])
+        return _sum(self, dim(other))
 
     __radd__ = __add__
 
@@ -138,13 +152,7 @@ class Dim:
         a, b = self.constant, other if isinstance(other, int) else other.constant
         if a is not None and b is not None:
             return dim(a * b)
-        return _collect(
-            [
-                (tuple(sorted((*a, *b), key=str)), x * y)
-                for a, x in self.terms
-                for b, y in dim(other).terms
-            ]
-        )
+        return _product(self, dim(other))
 
     __rmul__ = __mul__
 
@@ -169,16 +177,14 @@ class Dim:
     __repr__ = __str__
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, int):
-            return self.constant == other
-        return self is other or (isinstance(other, Dim) and self.terms == other.terms)
+        if self is other:
+            return True
+        if isinstance(other, Dim):
+            return self._hash == other._hash and self.terms == other.terms
+        return isinstance(other, int) and self.constant == other
 
     def __hash__(self) -> int:
         return self._hash
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self.constant if self.constant is not None else self.terms)
 
     def __index__(self) -> int:
         """The integer; TypeError where the size is symbolic."""
@@ -196,17 +202,17 @@ def dim(value: DimLike | str) -> Dim:
     return _integer(int(value))
 
 
-@lru_cache(4096)
+@lru_cache(maxsize=_REMEMBERED)
 def _integer(value: int) -> Dim:
     return Dim((((), value),) if value else ())
 
 
 def product(dims: Iterable[DimLike]) -> Dim:
     """The product of sizes; 1 for none."""
-    total = dim(1)
+    total: DimLike = 1
     for size in dims:
-        total = total * size
-    return total
+        total = size * total
+    return dim(total)
 
 
 def ceil_div(a: DimLike, b: DimLike) -> Dim:
@@ -227,6 +233,18 @@ def larger(a: DimLike, b: DimLike) -> Dim:
 
 def _atom(atom: Atom) -> Dim:
     return Dim((((atom,), 1),))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _sum(a: Dim, b: Dim) -> Dim:
+    return _collect([*a.terms, *b.terms])
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _product(a: Dim, b: Dim) -> Dim:
+    return _collect(
+        [(tuple(sorted((*m, *n), key=str)), x * y) for m, x in a.terms for n, y in b.terms]
+    )
 
 
 def _collect(terms: list[tuple[Monomial, int]]) -> Dim:

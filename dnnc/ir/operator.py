@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy.typing as npt
@@ -115,7 +116,8 @@ class Operator:
 
     def attributes(self) -> dict[str, Any]:
         """Attributes in the order of their declaration."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        kind: type = type(self)
+        return {name: getattr(self, name) for name in _attribute_names(kind)}
 
     @property
     def symbols(self) -> frozenset[str]:
@@ -130,6 +132,11 @@ class Operator:
             if bound is not value:
                 changed[name] = bound
         return dataclasses.replace(self, **changed) if changed else self
+
+
+@cache
+def _attribute_names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def _symbols(value: Any) -> frozenset[str]:

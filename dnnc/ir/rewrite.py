@@ -137,10 +137,11 @@ def _record(values: dict[Value, Value], node: Node, results: Sequence[Value]) ->
     if len(results) != len(node.results):
         raise ValueError(f"{node.op.name}: {len(node.results)} results became {len(results)}")
     for old, new in zip(node.results, results, strict=True):
+        if old is new:
+            continue
         if old.type != new.type:
             raise ValueError(f"{node.op.name}: a result of type {old.type} became {new.type}")
-        if old is not new:
-            values[old] = new
+        values[old] = new
 
 
 def _outputs(graph: Graph, values: Mapping[Value, Value]) -> tuple[Output, ...]:

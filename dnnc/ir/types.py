@@ -107,6 +107,8 @@ class TensorType:
 
 def broadcast_shapes(*shapes: tuple[Dim, ...]) -> tuple[Dim, ...] | None:
     """The common shape under NumPy's rule, or None; symbolic sizes agree only when equal."""
+    if shapes and all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
     rank = max(map(len, shapes), default=0)
     result: list[Dim] = []
     for axis in range(rank):

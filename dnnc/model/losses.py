@@ -10,7 +10,7 @@ from dnnc.elaborate.network import FieldShape, Walk, graph_of
 from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.scope import JobScope
 from dnnc.elaborate.values import Tensor
-from dnnc.ir.graph import Graph, Input, Output, Value
+from dnnc.ir.graph import Graph, Input, Output, Value, uncollected
 from dnnc.syntax import tree
 
 __all__ = ["LOSS", "first_states", "gradients_graph", "step_graph"]
@@ -34,7 +34,7 @@ def gradients_graph(walk: Walk, fields: Mapping[str, FieldShape], loss: tree.Exp
 def step_graph(walk: Walk, fields: Mapping[str, FieldShape], options: TrainOptions) -> Graph:
     """The loss, and the updates of parameters, states and the optimizer's states."""
     job, session, errors = JobScope(walk, fields), walk.session, Collector()
-    with session.collecting(errors), job.scheduled():
+    with uncollected(), session.collecting(errors), job.scheduled():
         loss = job.loss(options.loss)
         updates = job.updates(loss, job.optimizer(options.optimizer), options.clip)
     errors.raise_if_any()

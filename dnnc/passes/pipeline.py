@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from dnnc import environment
 from dnnc.autodiff import share_scans
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
-from dnnc.ir.graph import Graph
+from dnnc.ir.graph import Graph, uncollected
 from dnnc.ir.text import print_graph
 from dnnc.passes import (
     cse,
@@ -114,7 +114,7 @@ def _run_all(graph: Graph, steps: Sequence[Pass]) -> Graph:
     level, verify = environment.debug(), environment.verify()
     for step in steps:
         start = time.perf_counter()
-        with counting() as counts:
+        with counting() as counts, uncollected():
             result = step.run(graph)
         if level >= 1:
             elapsed = 1e3 * (time.perf_counter() - start)

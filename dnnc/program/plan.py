@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnnc.ir.dims import Dim, dim
-from dnnc.ir.graph import Graph, Node, Value
+from dnnc.ir.graph import Graph, Node, Value, uncollected
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch
 from dnnc.kernels.driver import copy_kernel
 from dnnc.ops.control import Scan
@@ -58,7 +58,8 @@ class Plan:
 
 def make_plan(graph: Graph) -> Plan:
     """Lower and order the nodes of a graph and decide where its values live."""
-    return Planner(graph).plan()
+    with uncollected():
+        return Planner(graph).plan()
 
 
 def resolve(value: Value, aliases: dict[Value, Alias]) -> tuple[Value, Dim]:
