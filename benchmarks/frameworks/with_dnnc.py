@@ -17,6 +17,7 @@ from dnnc.elaborate.options import TrainOptions
 from dnnc.elaborate.training import plan_training
 from dnnc.ir.graph import Graph
 from dnnc.ir.types import DType
+from dnnc.model.arena import Arena
 from dnnc.passes.pipeline import optimize_split
 from dnnc.program.executable import Executable
 from dnnc.syntax.parse import parse_expression
@@ -75,7 +76,7 @@ def prepared(graph: Graph, variables: Variables, threads: int) -> tuple[Graph, V
     values = dict(variables)
     if before.outputs:
         weights = {item.name: variables[item.name] for item in before.inputs}
-        values |= Executable(before, threads)(weights)
+        values |= Arena(Executable(before, threads)(weights)).arrays
     names = {item.name for item in after.inputs}
     return after, {name: array for name, array in values.items() if name in names}
 
@@ -90,13 +91,13 @@ class Dnnc:
     def open(self, task: Task) -> Callable[[], np.ndarray | float]:
         net = model_of(task.case, self.threads)
         for name, array in task.variables.items():
-            net.variables[name][...] = array
+            net.variables[name] = array
         inputs = task.case.inputs()
         if task.case.mode == "train":
             trainer = net.trainer(LOSS, optimizer=OPTIMIZER)
             return lambda: trainer.step(**inputs)
         if self.variant == "face":
             return lambda: np.asarray(net(**inputs))
-        graph, held = prepared(net.network.predict, net.variables, self.threads)
+        graph, held = prepared(net.network.predict, dict(net.variables), self.threads)
         run, arrays = Executable(graph, self.threads), {**held, **inputs}
         return lambda: run(arrays)["logits"]

@@ -149,11 +149,12 @@ def _name(node: Node | None, weights: Mapping[Value, str]) -> str:
     from dnnc.ops.control import Fused
     from dnnc.ops.conv import Convolution
     from dnnc.ops.linear import MatMul
+    from dnnc.ops.packed import PackedMatMul
 
     if node is None:
         return "(copies)"
     inner = node.op.body.nodes if isinstance(node.op, Fused) else []
-    if any(isinstance(item.op, (MatMul, Convolution)) for item in (node, *inner)):
+    if any(isinstance(item.op, (MatMul, PackedMatMul, Convolution)) for item in (node, *inner)):
         for operand in node.operands:
             if name := weights.get(operand):
                 return name.rpartition(".")[0] or name

@@ -10,6 +10,7 @@ __all__ = ["load_lowerings"]
 _MODULES = (
     "fused",
     "matmul",
+    "pack_columns",
     "attention",
     "attention_gradient",
     "first",

@@ -1,7 +1,8 @@
 """Matrix products.
 
 The product is cut into panels of columns, as wide as a register tile. A panel of B is packed (and
-transposed where needed) into scratch memory, or read where it lies when few rows use it; rows of A
+transposed where needed) into scratch memory, or read where it lies when few rows use it or the
+program has packed it before (`dnnc.ops.packed`); rows of A
 are read where they lie, unless they are columns in memory or would evict one another. Sums over
 long depths are taken in blocks, which are added up in the output. Blocks depend on the sizes
 alone, so an element has the same bits for any number of threads.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dnnc.ir.dims import dim, product
+from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import (
     Argument,
@@ -30,6 +31,7 @@ from dnnc.kernels.matvec import PIECE, vector_kernel
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.linear import MatMul
+from dnnc.ops.packed import PackedMatMul
 
 __all__ = ["matmul_call"]
 
@@ -40,17 +42,18 @@ GROUP = 8
 #: Bytes between the rows of a packed block of A.
 ROW = DEPTH * 8 + 64
 
-_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B = range(9)
-_STRIP, _VECTOR, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(9, 17)
+#: WIDTH is that of the panels of B where it is packed, and 0 otherwise.
+_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
+_STRIP, _VECTOR, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(10, 18)
 
 
-@lowering(MatMul)
+@lowering(MatMul, PackedMatMul)
 def lower_matmul(node: Node) -> list[Call]:
     a, b = node.operands
     return [matmul_call(node.op, a, b, node.results[0])]
 
 
-@anchored(MatMul)
+@anchored(MatMul, PackedMatMul)
 def lower_fused_matmul(node: Node, anchor: Node) -> list[Call]:
     out = anchor.results[0]
     a, b = operands_of(node, anchor)
@@ -66,7 +69,9 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     depth takes more than one; otherwise sums go to the epilogue without being stored.
     """
     *lead, m, n = out.shape
-    depth = a.shape[-2] if op.transpose_a else a.shape[-1]
+    packed = isinstance(op, PackedMatMul)
+    flip_a, flip_b = (False, False) if packed else (op.transpose_a, op.transpose_b)
+    depth = a.shape[-2] if flip_a else a.shape[-1]
     batch = product(lead)
     dtype = str(out.type.dtype)
     flops = 2 * batch * m * n * depth
@@ -74,12 +79,12 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     if epilogue and depth.constant is not None and depth.constant <= DEPTH:
         stored = Integer.of(0)
     values = (stored, Buffer(a), Buffer(b))
-    flips = (Integer.of(int(op.transpose_a)), Integer.of(int(op.transpose_b)))
-    sizes = (*(Integer(size) for size in (batch, m, n, depth)), *flips)
+    layout = (int(flip_a), int(flip_b), int(b.shape[-1]) if packed else 0)
+    sizes = (*map(Integer, (batch, m, n, depth)), *map(Integer.of, layout))
     if not out.type.dtype.is_float:
         kernel = make_kernel("matmul_integer", lambda: _build_integer(dtype), dtype)
         return Call(kernel, (*values, *sizes), flops)
-    tile = tiles(dtype)[0]
+    tile = tiles(dtype, _vectors(dtype, n, layout[2]))[0]
     panels = GROUP * DEPTH * tile.columns * tile.bytes_each
     rows = _row_block(tile)
     sums = max(rows * tile.columns, PIECE) * tile.bytes_each
@@ -91,6 +96,14 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
     arguments = (*values, *sizes, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
+
+
+def _vectors(dtype: str, n: Dim, width: int) -> int:
+    """Registers of columns in a tile: one where that holds a row of the result, or all of a panel
+    of B."""
+    one, two = (tiles(dtype, count)[0].columns for count in (1, 2))
+    narrow = n.constant is not None and n.constant <= one
+    return 1 if narrow or width % two else 2
 
 
 def _row_block(tile: Tile) -> int:
@@ -110,7 +123,7 @@ def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
         batch, m, n = slot(args, _BATCH), slot(args, _M), slot(args, _N)
         if m == 0 or n == 0:
             return 0
-        if m == 1 or n == 1:
+        if m == 1 or (n == 1 and not slot(args, _WIDTH)):
             call_kernel(slot(args, _VECTOR), args, tid, threads)
             return 0
         panels, strips = (n + wide - 1) // wide, (m + grain - 1) // grain
@@ -152,18 +165,18 @@ def _build_region(tile: Tile) -> Callable[..., None]:
         # Rows of a power of two share sets of the cache, and are packed earlier.
         few = block_rows if n * size % 4096 == 0 else 256
         direct = not slot(args, _FLIP_B) and (stop - row <= few or n == wide)
+        there = p1 if slot(args, _WIDTH) else n // wide if direct else 0
         b = slot(args, _B) + matrix * k * n * size
         for g in range(p0, p1, GROUP):
             last = min(g + GROUP, p1)
             for q in range(blocks):
                 k0 = q * block
                 depth = min(block, k - k0)
-                whole = n // wide if direct else 0
-                for p in range(max(g, whole), last):
+                for p in range(max(g, there), last):
                     pack(args, b, p, p - g, k0, depth)
                 for i in range(row, stop, block_rows):
                     rows = min(block_rows, stop - i)
-                    multiply(args, matrix, i, rows, g, last, k0, depth, whole)
+                    multiply(args, matrix, i, rows, g, last, k0, depth, there)
 
     return region
 
@@ -192,7 +205,7 @@ def _build_pack(tile: Tile) -> Callable[..., None]:
 
 
 def _build_multiply(tile: Tile) -> Callable[..., None]:
-    """One block of rows by the panels of a group, of which those before `whole` are not packed."""
+    """One block of rows by the panels of a group; those before `there` are read where B lies."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
     from dnnc.kernels.subroutine import subroutine
 
@@ -209,9 +222,10 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
         last: int,
         k0: int,
         depth: int,
-        whole: int,
+        there: int,
     ) -> None:
         m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
+        width = slot(args, _WIDTH)
         words = slot(args, _WORDS)
         a, a_row, a_step = rows_of(args, matrix, i, rows, k0, depth)
         put(words, 0, rows)
@@ -227,7 +241,11 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
                 c, c_row = slot(args, _OUT) + ((matrix * m + i) * n + p * wide) * size, n * size
             columns = min(n - p * wide, wide)
             b, b_step = slot(args, _PANELS) + (p - g) * DEPTH * wide * size, wide * size
-            if p < whole:
+            if width:
+                inside = p * wide % width
+                b = slot(args, _B) + ((p * wide - inside) * k + k0 * width + inside) * size
+                b_step = width * size
+            elif p < there:
                 b, b_step = slot(args, _B) + ((matrix * k + k0) * n + p * wide) * size, n * size
             put(words, 5, b)
             put(words, 6, b_step)

@@ -15,11 +15,9 @@ __all__ = ["PIECE", "vector_kernel"]
 
 #: Most elements of the result that a thread computes at a time.
 PIECE = 512
-#: Rows of the matrix that are added at a time.
-_ROWS = 8
 
-_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B = range(9)
-_WORDS, _TILE, _EPILOGUE, _SLOTS = range(13, 17)
+_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
+_WORDS, _TILE, _EPILOGUE, _SLOTS = range(14, 18)
 
 
 def vector_kernel(tile: Tile) -> Kernel:
@@ -28,80 +26,106 @@ def vector_kernel(tile: Tile) -> Kernel:
 
 
 def _build(tile: Tile) -> Callable[[int, int, int], int]:
-    from dnnc.kernels.dots import ROWS, dot_rows
+    from dnnc.kernels.columns import WIDEST
     from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.subroutine import subroutine
 
-    dot, add, finish = dot_rows(tile), _build_add(tile), _build_finish(tile)
-    size = tile.bytes_each
+    multiply, finish = subroutine(_build_piece(tile)), _build_finish(tile)
+    size, widest = tile.bytes_each, WIDEST * tile.lanes
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
         x, a, count, rows = slot(args, _A), slot(args, _B), n, slot(args, _FLIP_B)
         if n == 1 and m > 1:
             x, a, count, rows = slot(args, _B), slot(args, _A), m, 1 - slot(args, _FLIP_A)
-        pieces = (count + PIECE - 1) // PIECE
-        batch = slot(args, _BATCH)
-        grain = PIECE
-        if batch * pieces < 2 * threads:
-            # Whole cache lines, so that threads do not share one.
-            grain = max((count // threads + 15) // 16 * 16, 16)
-            grain = min(grain, PIECE)
-            pieces = (count + grain - 1) // grain
-        start, stop = share(batch * pieces, 1, tid, threads)
-        for unit in range(start, stop):
-            matrix, first = unit // pieces, unit % pieces * grain
-            some = min(grain, count - first)
+        # Units depend on sizes alone, and are whole cache lines, so that threads share none.
+        width = slot(args, _WIDTH)
+        grain = 16 if rows else width if width else widest
+        units = (count + grain - 1) // grain
+        unit, stop = share(slot(args, _BATCH) * units, 1, tid, threads)
+        while unit < stop:
+            matrix = unit // units
+            first = (unit - matrix * units) * grain
+            last = min(first + min(stop - unit, PIECE // grain) * grain, count)
+            unit += (last - first + grain - 1) // grain
             out = slot(args, _TILE)
             if slot(args, _OUT):
                 out = slot(args, _OUT) + (matrix * count + first) * size
             vector, whole = x + matrix * k * size, a + matrix * count * k * size
-            if rows:
-                for i in range(0, some, ROWS):
-                    row = whole + (first + i) * k * size
-                    dot(out + i * size, vector, row, k * size, min(ROWS, some - i), k)
-            else:
-                add(out, vector, whole + first * size, count, some, k)
+            multiply(out, vector, whole, rows, width, first, last, count, k)
             if slot(args, _EPILOGUE):
-                finish(args, matrix, first, some, out, count == n)
+                finish(args, matrix, first, last - first, out, count == n)
         return 0
 
     return kernel
 
 
-def _build_add(tile: Tile) -> Any:
-    """`f(out, x, a, stride, count, depth)`: the sum over k of x[k] times `count` elements of row
-    k of `a`, whose rows are `stride` elements apart."""
-    from dnnc.kernels.intrinsics import load, store, zero_bytes
+def _build_piece(tile: Tile) -> Callable[..., None]:
+    """`f(out, x, a, rows, width, first, last, count, depth)`: products of `x` with some of the
+    `count` rows or columns of the matrix at `a`, or with panels of its columns."""
+    from dnnc.kernels.columns import WIDEST
+    from dnnc.kernels.dots import ROWS, dot_rows
     from dnnc.kernels.subroutine import subroutine
 
-    size = tile.bytes_each
-    get_x, get_a = load(tile.dtype, 2), load(tile.dtype, 1)
-    get, put = load(tile.dtype, 0), store(tile.dtype, 0)
+    dot, add = dot_rows(tile), subroutine(_build_add(tile))
+    size, widest = tile.bytes_each, WIDEST * tile.lanes
 
-    def add(out: int, x: int, a: int, stride: int, count: int, depth: int) -> None:
-        zero_bytes(out, count * size)
-        whole = depth // _ROWS * _ROWS
-        for k in range(0, whole, _ROWS):
-            row = a + k * stride * size
-            x0, x1, x2, x3 = get_x(x, k), get_x(x, k + 1), get_x(x, k + 2), get_x(x, k + 3)
-            x4, x5, x6, x7 = get_x(x, k + 4), get_x(x, k + 5), get_x(x, k + 6), get_x(x, k + 7)
-            for j in range(count):
-                total = get(out, j)
-                total += x0 * get_a(row, j)
-                total += x1 * get_a(row, j + stride)
-                total += x2 * get_a(row, j + 2 * stride)
-                total += x3 * get_a(row, j + 3 * stride)
-                total += x4 * get_a(row, j + 4 * stride)
-                total += x5 * get_a(row, j + 5 * stride)
-                total += x6 * get_a(row, j + 6 * stride)
-                total += x7 * get_a(row, j + 7 * stride)
-                put(out, j, total)
-        for k in range(whole, depth):
-            factor, row = get_x(x, k), a + k * stride * size
-            for j in range(count):
-                put(out, j, get(out, j) + factor * get_a(row, j))
+    def multiply(
+        out: int,
+        x: int,
+        a: int,
+        rows: int,
+        width: int,
+        first: int,
+        last: int,
+        count: int,
+        depth: int,
+    ) -> None:
+        if rows:
+            for i in range(first, last, ROWS):
+                row = a + i * depth * size
+                dot(out + (i - first) * size, x, row, depth * size, min(ROWS, last - i), depth)
+        elif width:
+            for i in range(first, last, width):
+                to, some = out + (i - first) * size, min(width, last - i)
+                add(to, x, a + i * depth * size, width * size, width, some, depth)
+        else:
+            for i in range(first, last, widest):
+                to, some = out + (i - first) * size, min(widest, last - i)
+                add(to, x, a + i * size, count * size, some, some, depth)
 
-    return subroutine(add)
+    return multiply
+
+
+def _build_add(tile: Tile) -> Callable[..., None]:
+    """`f(out, x, a, a_row, width, count, depth)`: the sum over k of x[k] times row k of `a`.
+
+    `count` elements are written, of the `width` that may be read: at most the widest unit.
+    """
+    from dnnc.kernels.columns import WIDEST, add_rows
+
+    lanes, size = tile.lanes, tile.bytes_each
+    all_of, part = add_rows(tile, WIDEST, whole=True), add_rows(tile, 4)
+    pair, single = add_rows(tile, 2), add_rows(tile, 1)
+
+    def add(out: int, x: int, a: int, a_row: int, width: int, count: int, depth: int) -> None:
+        j = 0
+        while j < width:
+            to, place, some = out + j * size, a + j * size, min(count - j, width - j)
+            if width - j >= WIDEST * lanes:
+                all_of(to, x, place, a_row, some, depth)
+                j += WIDEST * lanes
+            elif width - j > 2 * lanes:
+                part(to, x, place, a_row, min(some, 4 * lanes), depth)
+                j += 4 * lanes
+            elif width - j > lanes:
+                pair(to, x, place, a_row, some, depth)
+                j += 2 * lanes
+            else:
+                single(to, x, place, a_row, some, depth)
+                j += lanes
+
+    return add
 
 
 def _build_finish(tile: Tile) -> Any:

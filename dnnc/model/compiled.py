@@ -116,7 +116,7 @@ class Predictor:
         self.arguments = Arguments(graph)
         self._scalars = [item.name for item in after.inputs if item.role == "scalar"]
         self._weights = {item.name: arena.arrays[item.name] for item in before.inputs}
-        self._watch = arena.watch(self._weights)
+        self._arena, self._version = arena, -1
         self._prepare = Executable(before, threads) if before.outputs else None
         self._held = {
             item.name: arena.arrays[item.name]
@@ -137,10 +137,15 @@ class Predictor:
         """Weights, and what is made of them."""
         if self._prepare is None:
             return self._held
-        with self._lock:
-            if self._watch.changed():
-                self._held = {**self._held, **self._prepare(self._weights)}
-            return self._held
+        if self._version != self._arena.version:
+            with self._lock:
+                # Read before: what changes meanwhile is prepared by the next call.
+                version = self._arena.version
+                if self._version != version:
+                    prepared = Arena(self._prepare(self._weights)).arrays
+                    self._held = {**self._held, **prepared}
+                    self._version = version
+        return self._held
 
 
 class Runners:

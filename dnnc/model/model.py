@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,9 @@ __all__ = ["Model"]
 class Model:
     """A network and its weights. Made by `Program.model`.
 
-    `parameters` and `states` map names to NumPy arrays; writing into them changes the network.
-    Models may be called from several threads.
+    `parameters` and `states` map names to read-only NumPy arrays, and `variables` is both. They
+    are changed by assignment: `net.parameters["head.offset"] = values`. Models may be called from
+    several threads.
     """
 
     def __init__(
@@ -57,13 +58,16 @@ class Model:
         self.network: Network = build_network(self.walk(training=False))
         self._require_plain_sizes()
         initial = interpret(self.network.initial, {"seed": np.array(seed, np.int64)})
-        self._arena = Arena(initial)
-        self.variables = self._arena.arrays
-        self.parameters = Weights(self.variables, self.network.parameters)
-        self.states = Weights(self.variables, self.network.states)
+        self.arena = Arena(initial)
+        self.variables = self._weights(self.arena.arrays)
+        self.parameters = self._weights(self.network.parameters)
+        self.states = self._weights(self.network.states)
         self._predict: Predictor | None = None
         self._runners = self.runners()
         self._lock = threading.Lock()
+
+    def _weights(self, names: Iterable[str]) -> Weights:
+        return Weights(self.arena.arrays, names, self.arena.note_change)
 
     def _require_plain_sizes(self) -> None:
         """Programs read a size from an axis that has no other size in it."""
@@ -116,7 +120,7 @@ class Model:
     def _compiled(self) -> Predictor:
         with self._lock:
             if self._predict is None:
-                self._predict = Predictor(self.network.predict, self._arena, self.threads)
+                self._predict = Predictor(self.network.predict, self.arena, self.threads)
             return self._predict
 
     def value_and_grad(
@@ -131,7 +135,7 @@ class Model:
         def compiled(fields: Mapping[str, FieldShape]) -> Runner:
             expression = parse_expression(Source("<loss>", loss))
             graph = gradients_graph(self.walk(training, fields), fields, expression)
-            return Runner(graph, self.variables, self.threads, self.labels(fields))
+            return Runner(graph, self.arena.arrays, self.threads, self.labels(fields))
 
         runner = self._runners.find((loss, training), inputs, compiled)
         results = runner(inputs, {"seed": self.seed, "step": 1, "steps": 1})
@@ -168,7 +172,9 @@ class Model:
 
         Raises DnnError (E413) and changes nothing where the file does not fit the network.
         """
-        read_weights(Path(path)).fill(self.variables, self.network.name, beyond=OPTIMIZER)
+        saved = read_weights(Path(path))
+        saved.fill(self.arena.arrays, self.network.name, beyond=OPTIMIZER)
+        self.arena.note_change()
 
     def ir(self, after: str | None = None, backward: bool = False) -> str:
         """The program as text: as elaborated, or after a pass ("fuse" is the last).

@@ -24,7 +24,7 @@ __all__ = ["Trainer"]
 class Trainer:
     """Trains a model: one compiled call a step. Made by `Model.trainer`.
 
-    `variables` are the model's own arrays and the optimizer's states (`optimizer.m/conv_1.weight`),
+    `variables` are the model's own and the optimizer's states (`optimizer.m/conv_1.weight`),
     `step_number` counts the steps done. The two are all that a step depends on besides its data,
     and may be assigned to go on from an earlier point; `save` and `load` keep them in a file.
     """
@@ -35,9 +35,10 @@ class Trainer:
         self.model, self.options, self.steps, self.seed = model, options, steps, seed
         self.step_number = 0
         graph = first_states(model.walk(training=True), options)
-        states = interpret(graph, {i.name: model.variables[i.name] for i in graph.inputs})
-        arrays = {**model.variables, **{n: aligned(a) for n, a in states.items()}}
-        self.variables = Weights(arrays, arrays)
+        held = model.arena.arrays
+        states = interpret(graph, {i.name: held[i.name] for i in graph.inputs})
+        self._arrays = {**held, **{n: aligned(a) for n, a in states.items()}}
+        self.variables = Weights(self._arrays, self._arrays, model.arena.note_change)
         self._runners = model.runners()
         self._lock = threading.Lock()
 
@@ -53,14 +54,17 @@ class Trainer:
         with self._lock:
             runner = self._runners.find((), inputs, self._compiled)
             number = self.step_number + 1
-            results = runner(inputs, {"seed": self.seed, "step": number, "steps": self.steps})
+            try:
+                results = runner(inputs, {"seed": self.seed, "step": number, "steps": self.steps})
+            finally:
+                self.model.arena.note_change()
             self.step_number = number
             return float(results[LOSS])
 
     def _compiled(self, fields: Mapping[str, FieldShape]) -> Runner:
         model = self.model
         graph = step_graph(model.walk(training=True, fields=fields), fields, self.options)
-        return Runner(graph, self.variables, model.threads, model.labels(fields))
+        return Runner(graph, self._arrays, model.threads, model.labels(fields))
 
     def save(self, path: str | Path) -> None:
         """Write `variables` and `step_number` as safetensors, atomically."""
@@ -84,5 +88,6 @@ class Trainer:
                 )
             )
         with self._lock:
-            saved.fill(self.variables, self.model.network.name)
+            saved.fill(self._arrays, self.model.network.name)
+            self.model.arena.note_change()
             self.step_number = int(step)

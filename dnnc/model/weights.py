@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,41 +19,57 @@ OPTIMIZER = "optimizer."
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """Arrays that programs hold, by name. Writing into one changes the network at once.
+    """Arrays that programs hold, by name.
 
-    `weights[name] = values` copies into the array: the shapes must be equal.
+    They show what the network holds at any time, and are read-only: programs compute with values
+    made of them, which have to be made anew. `weights[name] = values` copies into the array: the
+    shapes must be equal.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        names: Iterable[str],
+        note_change: Callable[[], None],
+    ) -> None:
         self._arrays = {name: arrays[name] for name in names}
+        self._views = {name: _read_only(array) for name, array in self._arrays.items()}
+        self._note_change = note_change
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
-            return self._arrays[name]
+            return self._views[name]
         except KeyError:
-            near = closest(name, self._arrays) if isinstance(name, str) else None
+            near = closest(name, self._views) if isinstance(name, str) else None
             raise KeyError(f"{name}; did you mean {near}?" if near else name) from None
 
     def __setitem__(self, name: str, values: Any) -> None:
-        array = self[name]
-        given = np.asarray(values)
-        if given is not array:
-            if problem := _misfit(name, array, given):
-                raise DnnError(Diagnostic("E412", problem))
-            array[...] = given
+        view, given = self[name], np.asarray(values)
+        if given is view:
+            return
+        if problem := _misfit(name, view, given):
+            raise DnnError(Diagnostic("E412", problem))
+        self._arrays[name][...] = given
+        self._note_change()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._arrays
+        return name in self._views
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
+        return iter(self._views)
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self._views)
 
     def __repr__(self) -> str:
-        lines = [f"  {n}: {a.dtype}{list(a.shape)}" for n, a in self._arrays.items()]
+        lines = [f"  {n}: {a.dtype}{list(a.shape)}" for n, a in self._views.items()]
         return "\n".join(["Weights", *lines])
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def save_weights(

@@ -134,6 +134,11 @@ from dnnc.ops.logic import (
     not_equal,
     select,
 )
+from dnnc.ops.packed import (
+    PackColumns,
+    PackedMatMul,
+    packed_matmul,
+)
 from dnnc.ops.pool import (
     MaxPool,
     MaxPoolGradient,
@@ -230,7 +235,9 @@ __all__ = [
     "OnnxOp",
     "Operand",
     "Operator",
+    "PackColumns",
     "PackWeights",
+    "PackedMatMul",
     "Pad",
     "Power",
     "RandomUniform",
@@ -299,6 +306,7 @@ __all__ = [
     "negate",
     "not_equal",
     "operator",
+    "packed_matmul",
     "pad",
     "power",
     "random_uniform",

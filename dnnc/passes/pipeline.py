@@ -10,6 +10,7 @@
     softmax     its gradient is written in terms of its result
     sums        constant factors leave sums, so that fewer passes over a tensor do
     layout      images are convolved and pooled with channels last, by packed weights
+    pack        where weights are prepared: products read them as panels
     fuse        pointwise work and reductions become one kernel a group
 
 `share` comes first because bodies of loops share values only until they are rewritten, then `fold`
@@ -38,6 +39,7 @@ from dnnc.passes import (
     hoist,
     layout,
     masks,
+    pack,
     prepare,
     simplify,
     softmax,
@@ -46,7 +48,7 @@ from dnnc.passes import (
 from dnnc.passes.check import check_pass
 from dnnc.passes.trace import counting, say
 
-__all__ = ["PASSES", "Pass", "optimize", "optimize_split"]
+__all__ = ["PACK", "PASSES", "Pass", "optimize", "optimize_split"]
 
 register_codes({"E701": "there is no compiler pass of that name"})
 
@@ -72,6 +74,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("layout", layout.run),
     Pass("fuse", fuse.run),
 )
+#: Runs before `fuse` where weights are prepared; where each call would pack, it would not pay.
+PACK = Pass("pack", pack.run)
 
 
 def optimize(graph: Graph, after: str | None = None) -> Graph:
@@ -90,7 +94,7 @@ def optimize_split(graph: Graph) -> tuple[Graph, Graph]:
     """
     steps = _upto(None)
     first, rest = steps[:-1], steps[-1:]
-    before, main = prepare.split_prepared(_run_all(graph, first))
+    before, main = prepare.split_prepared(_run_all(graph, (*first, PACK)))
     return _run_all(before, rest), _run_all(main, rest)
 
 

@@ -7,11 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
+from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
+from dnnc.kernels.load import load_lowerings
 from dnnc.kernels.matmul import matmul_call
+from dnnc.ops.base import apply
 from dnnc.ops.linear import matmul
+from dnnc.ops.packed import PackColumns, PackedMatMul
 
 SIZES = [
     (1, 1, 1), (2, 3, 5), (4, 32, 16), (14, 32, 64), (15, 33, 17), (29, 70, 31), (61, 100, 40),
@@ -82,3 +86,25 @@ def test_an_element_has_the_same_bits_in_every_tile(run_node):
         part = node_of((a[:rows], b), False, False)
         got = run_node(part, lower(part), (a[:rows], b))[0]
         np.testing.assert_array_equal(got, want[:rows])
+
+
+@pytest.mark.parametrize("transpose", [False, True], ids=str)
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F64], ids=str)
+def test_packed_product(run_node, dtype, transpose):
+    load_lowerings()
+    for (m, n, k), width in itertools.product(SIZES, (16, 32)):
+        a, b = operands(dtype, (), m, n, k, False, transpose)
+        weight = Value(TensorType.make(dtype, b.shape))
+        pack = apply(PackColumns(width, transpose), weight).node
+        packed = run_node(pack, lower(pack), [b], threads=2)[0]
+        np.testing.assert_array_equal(packed, pack.op.evaluate(b)[0])
+        values = [Value(TensorType.make(dtype, array.shape)) for array in (a, packed)]
+        node = apply(PackedMatMul(dim(n)), *values).node
+        one, two, three = (
+            run_node(node, lower(node), [a, packed], threads=t)[0] for t in (1, 2, 3)
+        )
+        bound = 1e-13 if dtype is DType.F64 else 1e-5
+        wanted = a.astype("f8") @ (b.T if transpose else b).astype("f8")
+        np.testing.assert_allclose(one, wanted, rtol=bound, atol=bound * (k + 1) ** 0.5)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)

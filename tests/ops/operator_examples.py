@@ -118,6 +118,18 @@ def matrices() -> list[Example]:
     return [Example(fixed(ops.MatMul(ta, tb)), (a, b), NUMBERS) for ta, tb, a, b in cases]
 
 
+def packed_columns() -> list[Example]:
+    return [
+        Example(fixed(ops.PackColumns(16)), ("T[3, 20]",)),
+        Example(fixed(ops.PackColumns(32, transpose=True)), ("T[40, 3]",)),
+    ]
+
+
+def packed_products() -> list[Example]:
+    cases = [(20, "T[2, 3]", "T[6, 16]"), (40, "T[1, 5]", "T[10, 32]")]
+    return [Example(fixed(ops.PackedMatMul(dim(n))), (a, b)) for n, a, b in cases]
+
+
 #: Attributes, then the shapes of x, w and y.
 CONVOLUTIONS: list[tuple[dict[str, Any], str, str, str]] = [
     ({}, "T[2, 2, 4, 3]", "T[3, 2, 2, 2]", "T[2, 3, 3, 2]"),
@@ -296,6 +308,8 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(fixed(ops.ArgMax(0)), ("T[1]",), NUMBERS),
     ],
     "matmul": matrices(),
+    "pack_columns": packed_columns(),
+    "packed_matmul": packed_products(),
     "attention": [
         Example(fixed(ops.Attention(causal, scale)), shapes) for causal, scale, shapes in ATTENTIONS
     ],

@@ -6,6 +6,7 @@ from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret
 from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.verify import verify
+from dnnc.passes import pack
 from dnnc.passes.check import compare, random_inputs
 from dnnc.passes.pipeline import optimize_split
 from dnnc.passes.prepare import split_prepared
@@ -113,3 +114,37 @@ def test_a_prepared_name_does_not_hide_an_input() -> None:
     before, after = split_prepared(graph)
     assert [o.name for o in before.outputs] == ["prepared_1"]
     run_split(before, after, graph)
+
+
+def test_weights_of_products_are_packed_before() -> None:
+    graph = parse_graph(
+        """
+        graph f(x: data f32[n, 4], w: parameter f32[4, 40], v: parameter f32[3, 40]) {
+          %0: f32[n, 40] = matmul x, w
+          %1: f32[n, 40] = tanh %0
+          %2: f32[n, 3] = matmul %1, v {transpose_b = true}
+          return y = %2
+        }
+        """
+    )
+    before, after = optimize_split(graph)
+    assert [str(o.value.type) for o in before.outputs] == ["f32[8, 32]", "f32[40, 16]"]
+    assert [i.name for i in after.inputs] == ["x", "prepared_0", "prepared_1"]
+    run_split(before, after, graph)
+
+
+def test_products_of_data_are_not_packed() -> None:
+    graph = parse_graph(
+        """
+        graph f(x: data f32[n, 4], w: parameter f32[4, 4], v: parameter f32[4, 1]) {
+          %0: f32[n, n] = matmul x, x {transpose_b = true}
+          %1: f32[n, 4] = matmul %0, x
+          %2: f32[n, 1] = matmul %1, v
+          %3: f32[4, 4] = matmul w, w
+          %4: f32[n, 4] = matmul x, w
+          return y = %2, z = %3, w <- %3
+        }
+        """
+    )
+    assert "packed" not in print_graph(optimize_split(graph)[1])
+    assert pack.run(graph) is graph

@@ -37,6 +37,7 @@ from dnnc.ops.elementwise import (
     Tanh,
 )
 from dnnc.ops.linear import MatMul
+from dnnc.ops.packed import PackedMatMul
 from dnnc.ops.reduce import ReduceMax, ReduceMin, ReduceSum
 from dnnc.ops.shape import Broadcast, Reshape
 
@@ -56,7 +57,7 @@ __all__ = [
 #: Axes of a frame on which the axes of a value lie, in order, without axes of size 1.
 Place = tuple[int, ...]
 
-ANCHORS = (MatMul, ConvLast, ConvLastInputGradient, ConvLastWeightGradient)
+ANCHORS = (MatMul, PackedMatMul, ConvLast, ConvLastInputGradient, ConvLastWeightGradient)
 REDUCTIONS = (ReduceSum, ReduceMax, ReduceMin)
 _EXPENSIVE = (
     Cos,

@@ -1,0 +1,94 @@
+"""Products by weights that lie in memory as kernels read them.
+
+A weight [k, n] is packed as panels of columns, one below the other: [panels * k, width], with zeros
+beyond the last column. Packing is an operator of its own, so that a program that only predicts
+packs once. The operators are made by `dnnc.passes.pack`, after differentiation, and have no
+gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dnnc.ir.dims import Dim, ceil_div, dim
+from dnnc.ir.graph import Value
+from dnnc.ir.types import TensorType
+from dnnc.ops.base import (
+    FLOATS,
+    Array,
+    Gradients,
+    NoGradientError,
+    Operator,
+    TypeRuleError,
+    apply,
+    check_dtype,
+    check_rank,
+    check_same_dtype,
+    operator,
+)
+
+__all__ = ["PackColumns", "PackedMatMul", "packed_matmul"]
+
+
+@dataclass(frozen=True)
+class _NoGradient(Operator):
+    def gradient(self, dz: Value, z: Value, *operands: Value) -> Gradients:
+        raise NoGradientError(f"`{self.name}` is made after gradients are taken")
+
+
+@operator
+@dataclass(frozen=True)
+class PackColumns(_NoGradient):
+    """A matrix [k, n], or with `transpose` [n, k], as panels of its columns."""
+
+    name: ClassVar[str] = "pack_columns"
+    width: int
+    transpose: bool = False
+
+    def infer(self, w: TensorType) -> tuple[TensorType, ...]:
+        check_dtype(self.name, FLOATS, w)
+        check_rank(self.name, w, 2)
+        k, n = reversed(w.shape) if self.transpose else w.shape
+        return (w.with_shape((ceil_div(n, dim(self.width)) * k, dim(self.width))),)
+
+    def evaluate(self, w: Array) -> tuple[Array, ...]:
+        matrix = w.T if self.transpose else w
+        padded = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % self.width)))
+        panels = padded.reshape(len(matrix), padded.shape[1] // self.width, self.width)
+        return (panels.swapaxes(0, 1).reshape(-1, self.width),)
+
+
+@operator
+@dataclass(frozen=True)
+class PackedMatMul(_NoGradient):
+    """The product of a matrix [m, k] and one of so many `columns`, packed by `PackColumns`."""
+
+    name: ClassVar[str] = "packed_matmul"
+    columns: Dim
+
+    def infer(self, a: TensorType, packed: TensorType) -> tuple[TensorType, ...]:
+        check_dtype(self.name, FLOATS, a)
+        check_same_dtype(self.name, a, packed)
+        check_rank(self.name, a, 2)
+        check_rank(self.name, packed, 2, operand=1)
+        rows, width = packed.shape
+        if rows != ceil_div(self.columns, width) * a.shape[1]:
+            operands = f"left is {a}, right is {packed} for {self.columns} columns"
+            raise TypeRuleError("sizes do not fit", operands, "E203", 1)
+        return (a.with_shape((a.shape[0], self.columns)),)
+
+    def evaluate(self, a: Array, packed: Array) -> tuple[Array, ...]:
+        k, width = a.shape[1], packed.shape[1]
+        panels = packed.reshape(-(-int(self.columns) // width), k, width)
+        matrix = panels.swapaxes(0, 1).reshape(k, len(panels) * width)
+        with np.errstate(all="ignore"):
+            return (a @ matrix[:, : int(self.columns)],)
+
+
+def packed_matmul(a: Value, w: Value, width: int, transpose: bool = False) -> Value:
+    """The product of `a` and `w`, transposed or not, with `w` packed."""
+    columns = w.shape[0] if transpose else w.shape[1]
+    return apply(PackedMatMul(columns), a, apply(PackColumns(width, transpose), w))
