@@ -83,6 +83,8 @@ def _start(name: str, request: dict[str, Any], threads: int, caches: Path) -> St
         "JAX_COMPILATION_CACHE_DIR": str(caches / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+    # Python keeps bytecode of installed packages; a checkout has to be as well off.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     begin = time.monotonic()
     command = [sys.executable, "-m", "benchmarks.fresh", name]
     done = subprocess.run(
