@@ -18,6 +18,7 @@ from dnnc.kernels.code import Code
 from dnnc.kernels.fused_builder import Body, Builder
 from dnnc.kernels.fused_plan import Phases
 from dnnc.kernels.space import Axis, Space
+from dnnc.kernels.tiles import tiles
 from dnnc.ops.channels_last import ConvLastInputGradient
 from dnnc.ops.control import Fused
 from dnnc.ops.conv import Convolution
@@ -147,13 +148,35 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
         f"step = slot(tid, {Region.STEP + 0})",
     )
     apart = isinstance(anchor.op, ConvLastInputGradient)
+    start = f"{row} + {'r * step' if apart else 'r'}"
+    wide = _whole(b.body)
+    if wide is None:
+        _write_rows(b, sums, start, "columns")
+        return b.call("epilogue")
+    with w.block(f"if columns == {wide}:"):
+        _write_rows(b, sums, start, str(wide))
+    with w.block("else:"):
+        _write_rows(b, sums, start, "columns")
+    return b.call("epilogue")
+
+
+def _whole(body: Body) -> int | None:
+    """The columns of most regions, whose number is known when the code is written: those of a tile."""
+    columns, dtype = body.op.space[-1].constant, str(body.outputs[0][0].type.dtype)
+    if columns is None or dtype not in ("f32", "f64"):
+        return None
+    known = [tiles(dtype, vectors)[0].columns for vectors in (2, 1)]
+    return next((count for count in known if count <= columns), None)
+
+
+def _write_rows(b: Builder, sums: Value, start: str, columns: str) -> None:
+    last, w = len(b.space.axes) - 1, b.writer
     with w.block("for r in range(rows):"):
-        w.add(f"{row} + {'r * step' if apart else 'r'}", "sums = source + r * source_row")
-        with b.moved(list(range(last))), w.block("for j in range(columns):"):
+        w.add(start, "sums = source + r * source_row")
+        with b.moved(list(range(last))), w.block(f"for j in range({columns}):"):
             w.add(f"i{last} = first + j")
             terms = b.terms(last)
             alias = len(b.memories)
             load = b.source.access("load", sums.type.dtype, alias if alias < 48 else None)
             terms.given[sums] = terms.scope.assign(f"{load}(sums, j)", sums.type.dtype)
             b.store(terms, list(dict.fromkeys(value for value, _ in b.body.outputs)))
-    return b.call("epilogue")
