@@ -15,13 +15,16 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
 from dnnc.kernels.epilogue import Epilogue, Region, epilogue_arguments
-from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_spread
+from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_spread
 
 __all__ = ["winograd_calls"]
 
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM = range(12, 19)
-_SLAB, _V, _M, _RESULT, _REGION, _FLAT, _EPILOGUE, _SLOTS = range(19, 27)
+_SLAB, _V, _M, _RESULT, _REGION, _STREAMS = range(19, 25)
+#: Images as large as the result that a block reads or writes at its end.
+_MOST_STREAMS = 4
+_FLAT, _EPILOGUE, _SLOTS = range(_STREAMS + _MOST_STREAMS, _STREAMS + _MOST_STREAMS + 3)
 
 
 def winograd_calls(
@@ -46,6 +49,7 @@ def winograd_calls(
             Scratch(dim(n), per_thread=True)
             for n in (slab, v_step * products, m_step * products, result, 8 * Region.WORDS)
         ),
+        *_streams(y, epilogue),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
@@ -54,6 +58,17 @@ def winograd_calls(
     in_place = epilogue.in_place if epilogue else ()
     kernel = make_kernel("winograd", lambda: _build(scheme), *key)
     return [Call(kernel, arguments, flops, in_place)]
+
+
+def _streams(y: Value, epilogue: Epilogue | None) -> list[Argument]:
+    """What is read and written while results are delivered, to be fetched before; 0 for none."""
+    if epilogue is None:
+        found: list[Argument] = [Buffer(y, written=True)]
+    else:
+        buffers = [item for item in epilogue.slots if isinstance(item, Buffer)]
+        found = [item for item in buffers if item.value.type == y.type]
+    none = [Integer.of(0)] * _MOST_STREAMS
+    return [*found, *none][:_MOST_STREAMS]
 
 
 def _bands(scheme: Scheme) -> int:
@@ -97,15 +112,18 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
                 slot(args, _TOP), slot(args, _LEFT), slot(args, _ACROSS), slot(args, _DOWN),
                 band, end,
             )  # fmt: skip
+            after = min(end + most, stop)
             for p in range(first, last):
-                panel(args, band, end, p)
+                # The first panel takes long enough to fetch what comes next.
+                panel(args, band, end, after if p == first else 0, p)
         return 0
 
     return kernel
 
 
 def _build_panel(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, band, end, p)`: the outputs of panel p in the bands from `band` to `end`."""
+    """`f(args, band, end, after, p)`: the outputs of panel p in the bands from `band` to `end`; up
+    to `after` go those whose input is to be fetched, unless it is 0."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
@@ -115,11 +133,11 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
     tile, results, width = scheme.tile, scheme.results, scheme.width
     size, lanes = tile.bytes_each, tile.lanes
 
-    def panel(args: int, band: int, end: int, p: int) -> None:
+    def panel(args: int, band: int, end: int, after: int, p: int) -> None:
         down, across, outputs = slot(args, _DOWN), slot(args, _ACROSS), slot(args, _O)
         ho, wo = slot(args, _HO), slot(args, _WO)
         some = min(outputs - p * width, width)
-        multiply(args, (end - band) * across, p)
+        multiply(args, band, end, after, p)
         # Whole tiles of whole vectors go where they belong; others are cut on their way.
         whole = slot(args, _OUT) != 0 and some % lanes == 0
         whole = whole and ho % results == 0 and wo % results == 0
@@ -143,7 +161,11 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
 
 
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, tiles, p)`: the products of V by the matrices of panel p."""
+    """`f(args, band, end, after, p)`: the products of V by the matrices of panel p.
+
+    Between them, what the block will deliver to and what the next one reads is fetched: these come
+    in bursts, which the processor does not foresee.
+    """
     from dnnc.kernels.blocked import Strides, build_rows
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
@@ -152,12 +174,15 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     size, most, lanes = tile.bytes_each, tile.columns, tile.lanes
     strides = Strides(lanes * size, size, width * size, width * size)
     rows_of = subroutine(build_rows(scheme.row_tiles, strides))
+    fetch = subroutine(_build_fetch(scheme))
 
-    def multiply(args: int, tiles: int, p: int) -> None:
-        filled = slot(args, _FILLED)
+    def multiply(args: int, band: int, end: int, after: int, p: int) -> None:
+        filled, tiles = slot(args, _FILLED), (end - band) * slot(args, _ACROSS)
         panels = (slot(args, _O) + width - 1) // width
         block = slot(args, _ROOM) * lanes * size
         for f in range(products):
+            if after:
+                fetch(args, band, end, after, f)
             a = slot(args, _V) + f * slot(args, _V_STEP)
             b = slot(args, _PACKED) + (f * panels + p) * filled * width * size
             c = slot(args, _M) + f * slot(args, _M_STEP)
@@ -165,6 +190,25 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
                 rows_of(tiles, a, block, filled // lanes, lanes, b + j * size, c + j * size, 0)
 
     return multiply
+
+
+def _build_fetch(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, band, end, after, f)`: one part in so many as there are products."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    some = subroutine(build_fetch(scheme))
+    size = scheme.tile.bytes_each
+
+    def fetch(args: int, band: int, end: int, after: int, f: int) -> None:
+        down, h, ho = slot(args, _DOWN), slot(args, _H), slot(args, _HO)
+        line = slot(args, _WO) * slot(args, _O) * size
+        for k in range(_MOST_STREAMS):
+            if slot(args, _STREAMS + k):
+                some(slot(args, _STREAMS + k), ho, line, down, band, end, f)
+        some(slot(args, _IN), h, slot(args, _W) * slot(args, _C) * size, down, end, after, f)
+
+    return fetch
 
 
 def _build_gather(scheme: Scheme) -> Callable[..., None]:

@@ -17,7 +17,7 @@ from dnnc.ir.graph import Value
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.winograd import Winograd, winograd
 
-__all__ = ["BUDGET", "Scheme", "build_spread"]
+__all__ = ["BUDGET", "Scheme", "build_fetch", "build_spread"]
 
 #: Bytes of transformed tiles that a block may take: with what else it reads, they stay in the
 #: second-level cache.
@@ -112,6 +112,29 @@ class Scheme:
         """Bytes from one matrix of so many elements to the next: an odd number of cache lines, so
         that the matrices of a tile do not share sets of the cache."""
         return (elements * self.tile.bytes_each + 63) // 64 // 2 * 128 + 64
+
+
+def build_fetch(scheme: Scheme) -> Callable[..., None]:
+    """`f(images, height, line, down, band, end, part)`: fetches one part, of as many as there are
+    products, of the lines of the bands from `band` to `end`. A line has `line` bytes.
+
+    Blocks read and write memory in bursts, which a processor does not foresee; this is called
+    between the products of the block before.
+    """
+    from dnnc.kernels.intrinsics import prefetch
+
+    results, products = scheme.results, scheme.count**2
+
+    def fetch(
+        images: int, height: int, line: int, down: int, band: int, end: int, part: int
+    ) -> None:
+        start = images + (band // down * height + band % down * results) * line
+        stop = images + (end // down * height + end % down * results) * line
+        count = (stop - start + 63) // 64
+        for k in range(count * part // products, count * (part + 1) // products):
+            prefetch(start + 64 * k)
+
+    return fetch
 
 
 def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from typing import Any
 from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, make_kernel
-from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_spread
+from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_spread
 from dnnc.ops.channels_last import panel_width
 
 __all__ = ["winograd_weight_calls"]
@@ -109,14 +109,15 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
                     slot(args, _HO), slot(args, _WO), slot(args, _O), slot(args, _FILLED_DY),
                     0, 0, across, down, band, end,
                 )  # fmt: skip
-                multiply(args, target, (end - band) * across, band > first)
+                multiply(args, target, band, end, min(end + most, last), band > first)
         return 0
 
     return kernel
 
 
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, target, tiles, add)`: channels times outputs for every product and panel."""
+    """`f(args, target, band, end, after, add)`: channels times outputs for every product and panel,
+    of the tiles of the bands from `band` to `end`; the next block goes to `after`."""
     from dnnc.kernels.blocked import Strides, build_rows
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
@@ -125,11 +126,17 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     size, most, lanes = tile.bytes_each, tile.columns, tile.lanes
     strides = Strides(size, lanes * size, width * size, width * size)
     rows_of = subroutine(build_rows(scheme.row_tiles, strides))
+    fetch = subroutine(build_fetch(scheme))
 
-    def multiply(args: int, target: int, tiles: int, add: int) -> None:
-        room, filled = slot(args, _ROOM), slot(args, _FILLED)
+    def multiply(args: int, target: int, band: int, end: int, after: int, add: int) -> None:
+        room, filled, down = slot(args, _ROOM), slot(args, _FILLED), slot(args, _DOWN)
+        tiles = (end - band) * slot(args, _ACROSS)
+        line = slot(args, _W) * slot(args, _C) * size
+        line_dy = slot(args, _WO) * slot(args, _O) * size
         panels = slot(args, _FILLED_DY) // width
         for f in range(products):
+            fetch(slot(args, _IN), slot(args, _H), line, down, end, after, f)
+            fetch(slot(args, _DY), slot(args, _HO), line_dy, down, end, after, f)
             v = slot(args, _V) + f * slot(args, _V_STEP)
             d = slot(args, _D) + f * slot(args, _D_STEP)
             for p in range(panels):
