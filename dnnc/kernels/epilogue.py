@@ -161,7 +161,7 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
 
 
 def _whole(body: Body) -> int | None:
-    """The columns of most regions, whose number is known when the code is written: those of a tile."""
+    """The columns of most regions, whose number is known when code is written: those of a tile."""
     columns, dtype = body.op.space[-1].constant, str(body.outputs[0][0].type.dtype)
     if columns is None or dtype not in ("f32", "f64"):
         return None
