@@ -34,6 +34,7 @@ class Joiner:
         kept: set[Value],
     ) -> None:
         self.partition, self.reads, self.readers, self.kept = partition, reads, readers, kept
+        self._known_reads: dict[Node, list[tuple[Place, Node | None, bool]]] = {}
 
     def join_all(self, nodes: Iterable[Node]) -> None:
         """Join whatever can be.
@@ -125,7 +126,7 @@ class Joiner:
                 continue
             if source.space != tuple(user.space[axis] for axis in full):
                 continue
-            own = {id(node) for node in (*source.nodes, *user.places)}
+            own = {*source.nodes, *user.places}
             if any(self._is_needed_outside(node.results[0], own) for node in source.nodes):
                 continue
             new = [value for value in source.reads if value not in user.reads]
@@ -150,22 +151,37 @@ class Joiner:
     def _flow(self, a: Unit, b: Unit) -> dict[int, int] | None:
         """Which axis of `b`'s space each axis of `a`'s is, as far as values tell; None: no way."""
         axes: dict[int, int] = {}
-        for node in b.places:
-            for value, place in self.reads.of_node(node):
-                if self._producer(value) is not a:
+        unit_of = self.partition.of
+        for node in self._readers_in(a, b):
+            for place, maker, direct in self._reads_of(node):
+                if maker is None or unit_of.get(maker) is not a:
                     continue
-                if value.node not in a.places:
+                if not direct or maker not in a.places:
                     return None  # Through a reshape: no axis-by-axis relation.
-                source = _result_place(value.node, a)
-                target = tuple(b.places[node][axis] for axis in place)
-                for x, y in zip(source, target, strict=True):
+                source, within = _result_place(maker, a), b.places[node]
+                for x, axis in zip(source, place, strict=True):
+                    y = within[axis]
                     if axes.setdefault(x, y) != y:
                         return None
         return axes if _is_increasing(axes) else None
 
-    def _producer(self, value: Value) -> Unit | None:
-        source = strip_reshapes(value).node
-        return self.partition.of.get(source) if source is not None else None
+    def _readers_in(self, a: Unit, b: Unit) -> Iterable[Node]:
+        """Nodes of `b`'s space, among them all that read what `a` makes."""
+        if len(b.places) <= len(a.nodes):
+            return b.places
+        found = (reader for node in a.nodes for reader in self.readers.get(node.results[0], ()))
+        return {reader: None for reader in found if reader in b.places}
+
+    def _reads_of(self, node: Node) -> list[tuple[Place, Node | None, bool]]:
+        """What a node reads: places, the nodes that store it, and whether that is no reshape of
+        what they make."""
+        found = self._known_reads.get(node)
+        if found is None:
+            found = self._known_reads[node] = []
+            for value, place in self.reads.of_node(node):
+                source = strip_reshapes(value)
+                found.append((place, source.node, source is value))
+        return found
 
     def _join_in(self, a: Unit, b: Unit, from_a: Place, from_b: Place) -> bool:
         """Join in a space of which `from_a[i]` is axis `i` of `a`'s, and `from_b[i]` of `b`'s."""
@@ -175,31 +191,31 @@ class Joiner:
             return False
         if not self._is_small(a, b, reduced == tuple(range(len(space)))):
             return False
+        own = list(a.places)
         if not self.partition.join(a, b):
             return False
-        moved = set(b.places)
-        for node, place in a.places.items():
-            by = from_b if node in moved else from_a
-            a.places[node] = tuple(by[axis] for axis in place)
+        for by, nodes in ((from_a, own), (from_b, list(b.places))):
+            if by != tuple(range(len(by))):
+                for node in nodes:
+                    a.places[node] = tuple(by[axis] for axis in a.places[node])
         a.space, a.reduced = space, reduced
         return True
 
     def _is_small(self, a: Unit, b: Unit, in_one_piece: bool) -> bool:
-        inner = {id(node) for node in (*a.nodes, *b.nodes)}
-        inputs = {v for v in (*a.reads, *b.reads) if id(v.node) not in inner}
-        written = [
-            node.results[0]
-            for node in (*a.nodes, *b.nodes)
-            if self._is_needed_outside(node.results[0], inner)
-        ]
+        nodes = (*a.nodes, *b.nodes)
+        if not in_one_piece and len(nodes) + len(a.reads) + len(b.reads) <= _MOST_VALUES:
+            return True
+        inner = set(nodes)
+        inputs = {v for v in (*a.reads, *b.reads) if v.node not in inner}
+        written = [n.results[0] for n in nodes if self._is_needed_outside(n.results[0], inner)]
         if len(inputs) + len(written) > _MOST_VALUES:
             return False
         return not in_one_piece or all(value.type.elements == 1 for value in written)
 
-    def _is_needed_outside(self, value: Value, inner: set[int]) -> bool:
+    def _is_needed_outside(self, value: Value, inner: set[Node]) -> bool:
         if value in self.kept:
             return True
-        return any(id(reader) not in inner for reader in self.readers.get(value, ()))
+        return not inner.issuperset(self.readers.get(value, ()))
 
 
 def _result_place(node: Node, unit: Unit) -> Place:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dnnc.ir.dims import Dim
-from dnnc.ir.graph import Graph, Node, Value, origin
+from dnnc.ir.graph import Graph, Node, Value, apply_typed, origin
 from dnnc.ir.rewrite import rebuild
 from dnnc.ops.base import Elementwise, apply
 from dnnc.ops.creation import Constant
@@ -170,7 +170,8 @@ class _Sinking:
 def _kept(node: Node, operands: tuple[Value, ...]) -> Value:
     if operands == node.operands:
         return node.results[0]
-    return apply(node.op, *operands, hint=node.results[0].hint)
+    result = node.results[0]
+    return apply_typed(node.op, [result.type], operands, result.hint)[0]
 
 
 def _without_broadcast(value: Value) -> Value:
