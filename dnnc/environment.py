@@ -14,7 +14,7 @@ from typing import Any
 
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 
-__all__ = ["VARIABLES", "Variable", "cache", "check", "debug", "threads", "verify"]
+__all__ = ["VARIABLES", "Variable", "cache", "check", "debug", "threads", "vector_bits", "verify"]
 
 register_codes(
     {
@@ -56,6 +56,10 @@ def _count(text: str) -> int | None:
     return count
 
 
+def _width(text: str) -> int | None:
+    return {"": None, "128": 128, "256": 256, "512": 512}[text]
+
+
 def _folder(text: str) -> Path | None:
     if text == "off":
         return None
@@ -90,6 +94,14 @@ VARIABLES: tuple[Variable, ...] = (
         "a positive integer, or empty",
         "",
         _count,
+    ),
+    Variable(
+        "DNNC_VECTOR_BITS",
+        "widest vectors that kernels use, in bits, as on a processor that has no wider ones; "
+        "empty for those of this processor",
+        "128, 256, 512, or empty",
+        "",
+        _width,
     ),
     Variable(
         "DNNC_CACHE",
@@ -139,6 +151,12 @@ def threads() -> int:
         return int(count)
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def vector_bits() -> int | None:
+    """The width of vectors that DNNC_VECTOR_BITS limits kernels to, or None."""
+    bits: int | None = _read("DNNC_VECTOR_BITS")
+    return bits
 
 
 def cache() -> Path | None:

@@ -29,6 +29,7 @@ __all__ = [
     "compile_object",
     "load_kernels",
     "missing_kernels",
+    "optimize_module",
     "optimized_ir",
     "prepare_kernel",
 ]
@@ -190,7 +191,7 @@ def _library_class() -> Any:
 
         def _optimize_final_module(self) -> None:
             _keep_to_itself(self._final_module)
-            _optimize(self._final_module)
+            optimize_module(self._final_module, target_machine())
 
         def _finalize_final_module(self) -> None:
             self._finalized = True
@@ -213,13 +214,14 @@ def _keep_to_itself(module: Any) -> None:
             function.linkage = llvm.Linkage.internal
 
 
-def _optimize(module: Any) -> None:
+def optimize_module(module: Any, machine: llvm.TargetMachine) -> None:
+    """LLVM's passes, as every kernel goes through them."""
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = True
     options.loop_interleaving = True
     options.loop_unrolling = True
-    builder = llvm.create_pass_builder(target_machine(), options)
+    builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
 
 

@@ -31,7 +31,7 @@ from dnnc.kernels.vector_ir import (
     splat,
 )
 
-__all__ = ["micro_kernel"]
+__all__ = ["micro_kernel", "write_micro_kernel"]
 
 
 @cache
@@ -53,9 +53,14 @@ def micro_kernel(tile: Tile, table: str = "") -> Any:
     def multiply_tile(  # type: ignore[no-untyped-def]
         typing_context, rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add
     ):
-        return calling(name, 12, lambda module: _TileWriter(module, name, tile).write(table))
+        return calling(name, 12, lambda module: write_micro_kernel(module, name, tile, table))
 
     return multiply_tile
+
+
+def write_micro_kernel(module: ir.Module, name: str, tile: Tile, table: str = "") -> ir.Function:
+    """Write the function that `micro_kernel` calls into a module of LLVM code."""
+    return _TileWriter(module, name, tile).write(table)
 
 
 class _TileWriter:

@@ -9,17 +9,27 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
-__all__ = ["Target", "host", "target_machine"]
+from dnnc import environment
+
+__all__ = ["Target", "foreign_machine", "host", "target_machine"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`vector_bits` is the width of a vector register, `vector_registers` their number."""
+    """A processor, in LLVM's words.
 
+    `vector_bits` is the width of a vector register, `vector_registers` their number.
+    """
+
+    triple: str
     cpu: str
     features: str
     vector_bits: int
     vector_registers: int
+
+    @property
+    def is_x86(self) -> bool:
+        return self.triple.startswith("x86_64")
 
     def lanes(self, bytes_each: int) -> int:
         """Elements of that size in one vector register."""
@@ -28,7 +38,12 @@ class Target:
 
 @cache
 def host() -> Target:
-    """The processor of this machine."""
+    """The processor of this machine, or an older one where DNNC_VECTOR_BITS asks for less."""
+    return _limited(_found(), environment.vector_bits())
+
+
+def _found() -> Target:
+    triple, cpu = llvm.get_process_triple(), llvm.get_host_cpu_name()
     found = llvm.get_host_cpu_features()
     wide = bool(found.get("avx512f") and found.get("avx512vl") and found.get("avx512dq"))
     features = found.flatten()
@@ -36,9 +51,15 @@ def host() -> Target:
         # LLVM keeps to half registers on some processors that have whole ones.
         features += ",-prefer-256-bit"
     if platform.machine() not in ("x86_64", "AMD64"):
-        return Target(llvm.get_host_cpu_name(), features, 128, 32)
+        return Target(triple, cpu, features, 128, 32)
     bits = 512 if wide else 256 if found.get("avx2") else 128
-    return Target(llvm.get_host_cpu_name(), features, bits, 32 if wide else 16)
+    return Target(triple, cpu, features, bits, 32 if wide else 16)
+
+
+def _limited(target: Target, bits: int | None) -> Target:
+    if bits is None or bits >= target.vector_bits:
+        return target
+    return Target(target.triple, "x86-64-v3" if bits == 256 else "x86-64", "", bits, 16)
 
 
 @cache
@@ -48,14 +69,24 @@ def target_machine() -> llvm.TargetMachine:
     target = host()
     # Code for a just-in-time linker is linked at known addresses on x86 and relative to itself
     # elsewhere.
-    reloc = "static" if platform.machine() in ("x86_64", "AMD64") else "default"
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+    return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu,
         features=target.features,
         opt=3,
-        reloc=reloc,
+        reloc="static" if target.is_x86 else "default",
         codemodel="jitdefault",
         jit=True,
+    )
+
+
+def foreign_machine(target: Target) -> llvm.TargetMachine:
+    """LLVM's description of any processor, for code to look at; RuntimeError where this LLVM cannot
+    compile for it."""
+    _initialize()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3
     )
 
 

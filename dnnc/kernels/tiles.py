@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from dnnc.kernels.target import host
+from dnnc.kernels.target import Target, host
 
 __all__ = ["Tile", "first_tiles", "tiles"]
 
@@ -32,15 +32,18 @@ class Tile:
 
 
 @cache
-def tiles(dtype: str, vectors: int = 2) -> tuple[Tile, ...]:
-    """Tiles of this processor, largest first: 14, 8 and 4 rows with 32 registers, 6, 4 and 2 with
-    16.
+def tiles(dtype: str, vectors: int = 2, target: Target | None = None) -> tuple[Tile, ...]:
+    """Tiles of a processor (this one unless given), largest first.
 
-    One register holds the broadcast number and `vectors` the row of B; the others are sums.
+    Of the registers `vectors` hold the row of B, and the numbers of A that are broadcast take one
+    on x86, and several elsewhere, since no instruction multiplies what it loads; the others are
+    sums. So there are 14, 8 and 4 rows with 32 registers (12, 8 and 4 not on x86), 6, 4 and 2 with
+    16.
     """
-    target = host()
+    target = target or host()
     lanes = target.lanes(4 if dtype == "f32" else 8)
-    rows = (14, 8, 4) if target.vector_registers >= 32 else (6, 4, 2)
+    most = 14 if target.is_x86 else 12
+    rows = (most, 8, 4) if target.vector_registers >= 32 else (6, 4, 2)
     if vectors == 1:
         # Each row takes a load for each of its sums: more rows would wait for their addresses.
         rows = (8, 6, 4)

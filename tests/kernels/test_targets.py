@@ -1,0 +1,134 @@
+"""Processors that are not this one: the code of micro-kernels, and results on narrower vectors."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from llvmlite import ir
+
+from dnnc.kernels.target import Target
+from dnnc.kernels.tiles import Tile, tiles
+
+AVX512 = Target("x86_64-unknown-linux-gnu", "skylake-avx512", "-prefer-256-bit", 512, 32)
+AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "", 256, 16)
+ARM = Target("aarch64-unknown-linux-gnu", "neoverse-n1", "", 128, 32)
+TARGETS = {"avx512": AVX512, "avx2": AVX2, "arm": ARM}
+
+MULTIPLY_ADD = re.compile(r"(vfmadd\d+p|fmla\s)")
+#: Memory of the stack: spilled registers, and arguments that were not passed in registers.
+STACK = re.compile(r"\(%rsp|\[sp\b")
+VECTOR = re.compile(r"%[xyz]mm|\b[qdsv]\d+\b")
+
+PROGRAM = """
+import numpy as np
+import dnnc
+from dnnc.diagnostics import Source
+from dnnc.elaborate.network import FieldShape
+from dnnc.ir.interpret import interpret
+from dnnc.ir.types import DType
+from dnnc.kernels.target import host
+from dnnc.model.losses import LOSS, gradients_graph
+from dnnc.syntax.parse import parse_expression
+
+assert host().vector_bits <= BITS
+net = dnnc.parse('''
+model Net {
+    in  x:      [batch, 3, 13, 13]
+    out logits: [batch, 10]
+    logits = x -> conv(19, 3) -> batch_norm -> relu -> max_pool(2)
+        -> flatten -> dense(37) -> gelu -> dense(10)
+}
+''').model("Net", threads=2)
+random = np.random.default_rng(3)
+fields = {"x": FieldShape(DType.F32, (3, 13, 13)), "label": FieldShape(DType.I64, ())}
+data = {
+    "x": random.standard_normal((5, 3, 13, 13)).astype(np.float32),
+    "label": random.integers(0, 10, 5),
+}
+text = "cross_entropy(logits, label)"
+loss, slopes = net.value_and_grad(text, **data)
+graph = gradients_graph(net.walk(True, fields), fields, parse_expression(Source("<loss>", text)))
+scalars = {name: np.array(1, np.int64) for name in ("seed", "step", "steps")}
+arrays = {**net.variables, **data, **scalars}
+expected = interpret(graph, {item.name: arrays[item.name] for item in graph.inputs})
+np.testing.assert_allclose(loss, expected.pop(LOSS), rtol=1e-5)
+for name, slope in slopes.items():
+    scale = max(1e-2, np.abs(expected[name]).max())
+    np.testing.assert_allclose(slope, expected[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
+"""
+
+
+def assembly(tile: Tile, table: str, target: Target) -> str:
+    """The code of a micro-kernel on a processor; skips where LLVM cannot compile for it."""
+    import llvmlite.binding as llvm
+
+    from dnnc.kernels.compile import optimize_module
+    from dnnc.kernels.microkernel import write_micro_kernel
+    from dnnc.kernels.target import foreign_machine
+
+    try:
+        machine = foreign_machine(target)
+    except RuntimeError as error:
+        pytest.skip(f"this LLVM has no back end for {target.triple}: {error}")
+    text = ir.Module("tile")
+    text.triple = target.triple
+    write_micro_kernel(text, "tile", tile, table).linkage = "external"
+    module = llvm.parse_assembly(str(text))
+    optimize_module(module, machine)
+    return str(machine.emit_assembly(module))
+
+
+def inner_loops(text: str) -> list[list[str]]:
+    """Instructions of each block that jumps to its own beginning."""
+    loops: list[list[str]] = []
+    label, block = "", list[str]()
+    for line in text.splitlines():
+        if found := re.match(r"(\.?\w+):", line):
+            label, block = found[1], []
+        elif re.match(r"\t[a-z]", line):
+            block.append(re.split(r"#|//", line)[0].strip())
+            if label and re.match(rf"[a-z].*\s{re.escape(label)}$", block[-1]):
+                loops.append(block)
+                label, block = "", []
+    return loops
+
+
+@pytest.mark.parametrize(("vectors", "table"), [(1, ""), (1, "a"), (1, "each"), (2, ""), (2, "a")])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", TARGETS)
+def test_sums_stay_in_registers(name: str, dtype: str, vectors: int, table: str) -> None:
+    target = TARGETS[name]
+    if table == "each" and not target.is_x86:
+        pytest.skip("reads of a part of a vector are several blocks: there are no masks")
+    for tile in tiles(dtype, vectors, target):
+        loops = inner_loops(assembly(tile, table, target))
+        assert loops
+        for loop in loops:
+            # LLVM may take several steps in one round.
+            found = sum(bool(MULTIPLY_ADD.match(line)) for line in loop)
+            steps, rest = divmod(found, tile.rows * tile.vectors)
+            assert steps >= 1, tile
+            assert rest == 0, tile
+            stack = [line for line in loop if STACK.search(line)]
+            # Sixteen registers for addresses are too few for fourteen rows: some are read again.
+            assert not [line for line in stack if VECTOR.search(line)], tile
+            if not target.is_x86:
+                assert stack == [], tile
+            assert len(stack) <= tile.rows * steps, (tile, stack)
+
+
+def test_tiles_follow_from_registers() -> None:
+    sizes = {name: (t.rows, t.columns) for name, target in TARGETS.items()
+             for t in tiles("f32", target=target)[:1]}  # fmt: skip
+    assert sizes == {"avx512": (14, 32), "avx2": (6, 16), "arm": (12, 8)}
+
+
+@pytest.mark.parametrize("bits", [256, pytest.param(128, marks=pytest.mark.slow)])
+def test_narrower_vectors_compute_the_same(bits: int) -> None:
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM.replace("BITS", str(bits))],
+        env=os.environ | {"DNNC_VECTOR_BITS": str(bits)},
+        check=True,
+    )
