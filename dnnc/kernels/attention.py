@@ -29,13 +29,16 @@ from dnnc.kernels.attention_heads import (
     FIRST,
     HEADS,
     KEYS,
+    MASK,
+    MASK_BATCH,
+    MASK_HEAD,
+    MASK_QUERY,
     QUERIES,
     SCALE,
     VALUES,
     K,
     Q,
     V,
-    build_seen,
     head_arguments,
 )
 from dnnc.ops.attention import Attention
@@ -142,32 +145,35 @@ def _build_block(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
 def _build_soften(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
     """`f(args, image, head, query, rows, key, count)`: scores of a block become exponentials, and
     sums so far are scaled down to them."""
-    from dnnc.kernels.attention_rows import scale_row, softmax_row
-    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, slot, store
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.attention_rows import ROWS, scale_row, softmax_rows
+    from dnnc.kernels.intrinsics import NUMBA_TYPES, load, slot
 
-    seen_of = subroutine(build_seen(), returns=2)
-    softmax, scale = softmax_row(scheme.tile, has_mask), scale_row(scheme.tile)
-    get, put = load(scheme.tile.dtype), store(scheme.tile.dtype)
+    begin = softmax_rows(scheme.tile, scheme.line, True, has_mask)
+    go_on = softmax_rows(scheme.tile, scheme.line, False, has_mask)
+    scale, get = scale_row(scheme.tile), load(scheme.tile.dtype)
     number = NUMBA_TYPES[scheme.tile.dtype]
-    lowest = float("-inf")
     width, size, line = scheme.width, scheme.size, scheme.line
     room = QUERY_BLOCK + scheme.over
 
     def soften(
         args: int, image: int, head: int, query: int, rows: int, key: int, count: int
     ) -> None:
-        values, stats = slot(args, VALUES), slot(args, _STATS)
-        factor = stats + 3 * QUERY_BLOCK * size
-        for r in range(rows):
-            most, total = stats + r * size, stats + (QUERY_BLOCK + r) * size
+        values, causal, stats = slot(args, VALUES), slot(args, CAUSAL), slot(args, _STATS)
+        flags, step, bits = slot(args, MASK) + key, slot(args, MASK_QUERY), slot(args, SCALE)
+        flags += image * slot(args, MASK_BATCH) + head * slot(args, MASK_HEAD) + query * step
+        for r in range(0, rows, ROWS):
+            row, seen, mask = slot(args, _SCORES) + r * line, count, flags + r * step
+            if causal:
+                seen = query + r + 1 - key
+            most = stats + r * size
+            total, factor = most + QUERY_BLOCK * size, most + 3 * QUERY_BLOCK * size
             if key == 0:
-                put(most, 0, number(lowest))
-                put(total, 0, number(0))
-            seen, flags = seen_of(args, image, head, query + r, key, count)
-            row = slot(args, _SCORES) + r * line
-            softmax(row, seen, count, flags, slot(args, SCALE), most, total, factor)
-            if key > 0 and get(factor, 0) != number(1):
+                begin(row, rows - r, seen, causal, count, mask, step, bits, most, total, factor)
+            else:
+                go_on(row, rows - r, seen, causal, count, mask, step, bits, most, total, factor)
+        for r in range(rows if key > 0 else 0):
+            factor = stats + (3 * QUERY_BLOCK + r) * size
+            if get(factor, 0) != number(1):
                 for panel in range((values + width - 1) // width):
                     sums = slot(args, _SUMS) + (panel * room + r) * width * size
                     scale(sums, sums, width, factor)

@@ -1,7 +1,8 @@
 """The gradient of attention, block by block, from the log-sum-exps of the scores.
 
 A thread takes whole heads. It packs keys and values, and for each block of queries and of keys
-computes the scores again: with P = exp(scores - lse) and dS = P * (dO V^T - delta) * scale,
+computes the scores again: with P = exp(scores - lse), delta = sum(dO * O) over a row and
+dS = P * (dO V^T - delta) * scale,
 
     dQ = dS K        dK = dS^T Q        dV = P^T dO
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dnnc.ir.dims import dim
 from dnnc.ir.graph import Node
-from dnnc.kernels.abi import Buffer, Call, lowering, make_kernel
+from dnnc.kernels.abi import Buffer, Call, Scratch, lowering, make_kernel
 from dnnc.kernels.attention_blocks import (
     KEY_BLOCK,
     QUERY_BLOCK,
@@ -43,22 +45,22 @@ from dnnc.ops.attention import AttentionGradient
 
 __all__ = ["lower_attention_gradient"]
 
-_LSE, _DELTA, _D_OUT, _D_Q, _D_K, _D_V = range(FIRST, FIRST + 6)
+_OUT, _LSE, _D_OUT, _D_Q, _D_K, _D_V = range(FIRST, FIRST + 6)
 #: Packed operands, scores of a block and their gradients, and sums of results.
 _ROWS_Q, _ROWS_D_OUT, _ROWS_K, _TURNED_K, _TURNED_V = range(FIRST + 6, FIRST + 11)
-_SCORES, _SLOPES, _SUMS_Q, _SUMS_K, _SUMS_V = range(FIRST + 11, FIRST + 16)
+_SCORES, _SLOPES, _DELTA, _SUMS_Q, _SUMS_K, _SUMS_V = range(FIRST + 11, FIRST + 17)
 
 
 @lowering(AttentionGradient)
 def lower_attention_gradient(node: Node) -> list[Call]:
-    q, k, v, lse, delta, d_out, *rest = node.operands
+    q, k, v, out, lse, d_out, *rest = node.operands
     mask = rest[0] if rest else None
     batch, queries, heads, depth = q.shape
     keys, values = k.shape[1], v.shape[3]
     scheme = Scheme.of(str(q.type.dtype), depth, values)
     arguments = (
         *head_arguments(node.op, q, k, v, mask),
-        *(Buffer(x) for x in (lse, delta, d_out)),
+        *(Buffer(x) for x in (out, lse, d_out)),
         *(Buffer(x, written=True) for x in node.results),
         scheme.rows(QUERY_BLOCK, depth),
         scheme.rows(QUERY_BLOCK, values),
@@ -67,6 +69,7 @@ def lower_attention_gradient(node: Node) -> list[Call]:
         scheme.turned(keys, values),
         scheme.block(),
         scheme.block(),
+        Scratch(dim(QUERY_BLOCK * scheme.size), per_thread=True),
         scheme.rows(QUERY_BLOCK, depth),
         scheme.rows(keys, depth),
         scheme.rows(keys, values),
@@ -114,9 +117,11 @@ def _build(scheme: Scheme, has_mask: bool) -> Callable[[int, int, int], int]:
 
 def _build_block(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
     """`f(args, image, head, query)`: what the block of queries from `query` on adds."""
+    from dnnc.kernels.attention_rows import dot_pairs
     from dnnc.kernels.intrinsics import slot, zero_bytes
     from dnnc.kernels.subroutine import subroutine
 
+    dot = dot_pairs(scheme.tile)
     pack, unpack = subroutine(build_pack(scheme)), subroutine(build_unpack(scheme))
     products = build_products(scheme)
     score, mix, gather = products.score, products.mix, products.gather
@@ -135,7 +140,16 @@ def _build_block(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
         q, d_out, sums = slot(args, _ROWS_Q), slot(args, _ROWS_D_OUT), slot(args, _SUMS_Q)
         scores, slopes = slot(args, _SCORES), slot(args, _SLOPES)
         pack(q, some, slot(args, Q) + first * depth * size, row, rows, depth)
-        pack(d_out, some, slot(args, _D_OUT) + first * values * size, row_v, rows, values)
+        at_v = first * values * size
+        pack(d_out, some, slot(args, _D_OUT) + at_v, row_v, rows, values)
+        dot(
+            slot(args, _DELTA),
+            slot(args, _OUT) + at_v,
+            slot(args, _D_OUT) + at_v,
+            row_v,
+            rows,
+            values,
+        )
         limit = min(keys, query + rows) if slot(args, CAUSAL) else keys
         if limit == 0:
             zero_bytes(sums, some * filled * size)
@@ -177,7 +191,7 @@ def _build_soften(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
             place = (first + r * slot(args, HEADS)) * size
             gradient(
                 scores + r * line, slopes + r * line, seen, wide, flags, slot(args, SCALE),
-                slot(args, _LSE) + place, slot(args, _DELTA) + place,
+                slot(args, _LSE) + place, slot(args, _DELTA) + r * size,
             )  # fmt: skip
 
     return soften

@@ -7,35 +7,43 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from dnnc.kernels.elementary import Arithmetic, Number, exp, log
+from dnnc.kernels.elementary import Arithmetic, Number, exp_negative, log
 from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import I32, I64, calling, internal, masked, splat
 
-__all__ = ["finish_rows", "scale_row", "softmax_gradient_row", "softmax_row"]
+__all__ = ["ROWS", "dot_pairs", "finish_rows", "scale_row", "softmax_gradient_row", "softmax_rows"]
+
+#: Rows at a time, so that what joins the lanes of one does not wait for itself.
+ROWS = 4
 
 
 @cache
-def softmax_row(tile: Tile, has_mask: bool) -> Any:
-    """The intrinsic `f(row, count, width, mask, scale, most, total, factor)`: one row of products
-    becomes exponentials of scores.
+def softmax_rows(tile: Tile, line: int, first: bool, has_mask: bool) -> Any:
+    """The intrinsic `f(row, rows, count, step, width, mask, mask_row, scale, most, total, factor)`:
+    `ROWS` rows of products, `line` bytes apart, become exponentials of scores.
 
-    Of `width` products the first `count` count, and of those the ones that the bytes at `mask` say;
-    the others become zero, up to whole vectors. `scale` holds the bits of an f64. At `most` and
-    `total` are the largest score so far and the sum of the exponentials of scores less that; both
-    are brought up to date, and `factor` gets what sums so far are to be multiplied by.
+    Of `width` products of row i the first `count + i * step` count, and of those the ones that the
+    bytes at `mask + i * mask_row` say; the others become zero, up to whole vectors. Only `rows`
+    rows have a mask; what becomes of the others is of no use. `scale` holds the bits of an f64. At
+    `most` and `total` are the rows' largest scores so far and sums of the exponentials of scores
+    less those; both are brought up to date, and `factor` gets what sums so far are to be multiplied
+    by. With `first` there are none so far, and `factor` is not set.
     """
-    name = f"dnnc_softmax_row_{tile.dtype}x{tile.lanes}_{int(has_mask)}"
+    name = f"dnnc_softmax_rows_{tile.dtype}x{tile.lanes}_{line}_{int(first)}_{int(has_mask)}"
 
     @intrinsic
-    def softmax(typing_context, row, count, width, mask, scale, most, total, factor):  # type: ignore[no-untyped-def]
-        return calling(name, 8, lambda module: _write_softmax(module, name, tile, has_mask))
+    def softmax(  # type: ignore[no-untyped-def]
+        typing_context, row, rows, count, step, width, mask, mask_row, scale, most, total, factor
+    ):
+        write = partial(_write_softmax, name=name, tile=tile, line=line, first=first)
+        return calling(name, 11, partial(write, has_mask=has_mask))
 
     return softmax
 
@@ -45,7 +53,8 @@ def softmax_gradient_row(tile: Tile, has_mask: bool) -> Any:
     """The intrinsic `f(row, d_row, count, width, mask, scale, lse, delta)`: one row of products
     becomes probabilities, and one of their gradients becomes gradients of products.
 
-    `lse` and `delta` are addresses of numbers; the others are as in `softmax_row`.
+    Of `width` products the first `count` count, and of those the ones that the bytes at `mask` say.
+    `lse` and `delta` are addresses of numbers, `scale` holds the bits of an f64.
     """
     name = f"dnnc_softmax_gradient_row_{tile.dtype}x{tile.lanes}_{int(has_mask)}"
 
@@ -67,6 +76,19 @@ def scale_row(tile: Tile) -> Any:
         return calling(name, 4, lambda module: _write_scale(module, name, tile))
 
     return scale
+
+
+@cache
+def dot_pairs(tile: Tile) -> Any:
+    """The intrinsic `f(target, a, b, row, rows, count)`: number i of the target is the product of
+    rows i of `a` and `b`, of `count` elements; rows are `row` bytes apart."""
+    name = f"dnnc_dot_pairs_{tile.dtype}x{tile.lanes}"
+
+    @intrinsic
+    def dot(typing_context, target, a, b, row, rows, count):  # type: ignore[no-untyped-def]
+        return calling(name, 6, lambda module: _write_dot(module, name, tile))
+
+    return dot
 
 
 @cache
@@ -144,6 +166,12 @@ class _Row:
         result.align = self.tile.bytes_each
         return result
 
+    def load_some(self, base: ir.Value, index: ir.Value, inside: ir.Value) -> ir.Value:
+        """Zero in lanes that are not inside, of which nothing is read."""
+        load, _ = masked(self.b.module, self.m.type)
+        place, align = self.at(base, index), I32(self.tile.bytes_each)
+        return self.b.call(load, [place, align, inside, self.m.constant(0.0)])
+
     def store(self, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
         self.b.store(value, self.at(base, index)).align = self.tile.bytes_each
 
@@ -178,40 +206,95 @@ class _Row:
         flags = self.b.call(load, [place, I32(1), inside, zeros])
         return self.b.icmp_unsigned("!=", flags, zeros)
 
-    def scores(
-        self, row: ir.Value, index: ir.Value, scale: ir.Value, counted: ir.Value
+    def score(
+        self, row: ir.Value, index: ir.Value, scale: ir.Value, counted: ir.Value | None
     ) -> ir.Value:
         """Scaled products; minus infinity where they do not count."""
-        return self.m.select(counted, self.m.mul(self.load(row, index), scale), float("-inf"))
+        value = self.m.mul(self.load(row, index), scale)
+        return value if counted is None else self.m.select(counted, value, float("-inf"))
+
+    def whole(self, count: ir.Value, has_mask: bool) -> ir.Value:
+        """Elements in vectors of which all lanes count."""
+        return I64(0) if has_mask else self.b.and_(count, I64(-self.tile.lanes))
 
     def end(self) -> ir.Function:
         self.b.ret_void()
         return self.function
 
 
-def _write_softmax(module: ir.Module, name: str, tile: Tile, has_mask: bool) -> ir.Function:
-    r = _Row(module, name, tile, 8)
-    b, m = r.b, r.m
-    row, count, width, flags, scale, most, total, factor = r.function.args
-    mask = flags if has_mask else None
-    scale = r.from_bits(scale)
-    before = r.number(most)
-    with loop(b, I64(0), count, tile.lanes, [before]) as found:
-        value = r.scores(row, found.index, scale, r.counted(found.index, count, mask))
-        found.following = [m.larger(value, found.carried[0])]
-    largest = m.across(found.carried[0], m.larger)
-    r.put(largest, most)
+class _Softmax:
+    """Writes the softmax of several rows."""
+
+    def __init__(self, r: _Row, line: int, has_mask: bool) -> None:
+        b = r.b
+        row, rows, count, step, width, mask, mask_row, scale, *_ = r.function.args
+        self.r, self.width, self.scale = r, width, r.from_bits(scale)
+        self.rows, self.counts, self.masks = [], [], []
+        for i in range(ROWS):
+            self.rows.append(b.add(row, I64(i * line)))
+            limit = b.add(count, b.mul(step, I64(i)))
+            limit = b.select(b.icmp_signed("<", limit, width), limit, width)
+            self.counts.append(b.select(b.icmp_signed(">", limit, I64(0)), limit, I64(0)))
+            given = b.select(b.icmp_signed("<", I64(i), rows), I64(i), I64(0))
+            self.masks.append(b.add(mask, b.mul(mask_row, given)) if has_mask else None)
+        # Counts do not fall from row to row.
+        self.whole = r.whole(self.counts[0], has_mask)
+
+    def largest(self, values: list[ir.Value]) -> list[ir.Value]:
+        """The largest scores of the rows, lane by lane, and of `values`."""
+        for counted, start, stop in self._parts(self.counts[-1]):
+            with loop(self.r.b, start, stop, self.r.tile.lanes, values) as found:
+                scores = [self._score(i, found.index, counted) for i in range(ROWS)]
+                pairs = zip(scores, found.carried, strict=True)
+                found.following = [self.r.m.larger(score, most) for score, most in pairs]
+            values = found.carried
+        return values
+
+    def exponentials(self, shifts: list[ir.Value]) -> list[ir.Value]:
+        """Exponentials of scores less `shifts`, stored; their sums, lane by lane."""
+        m, sums = self.r.m, [self.r.m.constant(0.0)] * ROWS
+        for counted, start, stop in self._parts(self.width):
+            with loop(self.r.b, start, stop, self.r.tile.lanes, sums) as found:
+                found.following = []
+                for i, shift in enumerate(shifts):
+                    value = exp_negative(m, m.sub(self._score(i, found.index, counted), shift))
+                    self.r.store(value, self.rows[i], found.index)
+                    found.following.append(m.add(found.carried[i], value))
+            sums = found.carried
+        return sums
+
+    def _parts(self, end: ir.Value) -> list[tuple[bool, ir.Value, ir.Value]]:
+        """Vectors that count whole, and others."""
+        return [(False, I64(0), self.whole), (True, self.whole, end)]
+
+    def _score(self, i: int, index: ir.Value, some: bool) -> ir.Value:
+        counted = self.r.counted(index, self.counts[i], self.masks[i]) if some else None
+        return self.r.score(self.rows[i], index, self.scale, counted)
+
+
+def _write_softmax(
+    module: ir.Module, *, name: str, tile: Tile, line: int, first: bool, has_mask: bool
+) -> ir.Function:
+    r = _Row(module, name, tile, 11)
+    m, softmax = r.m, _Softmax(r, line, has_mask)
+    places = [
+        [r.b.add(base, I64(i * tile.bytes_each)) for base in r.function.args[-3:]]
+        for i in range(ROWS)
+    ]
+    lowest = m.constant(float("-inf"))
+    before = [lowest if first else r.number(most) for most, _, _ in places]
+    largest = [m.across(value, m.larger) for value in softmax.largest(before)]
     # Where nothing counts so far, there is no largest score to subtract.
-    shift = m.select(m.compare("==", largest, float("-inf")), 0.0, largest)
-    ratio = exp(m, m.sub(before, shift))
-    r.put(ratio, factor)
-    with loop(b, I64(0), width, tile.lanes, [m.constant(0.0)]) as found:
-        value = r.scores(row, found.index, scale, r.counted(found.index, count, mask))
-        value = exp(m, m.sub(value, shift))
-        r.store(value, row, found.index)
-        found.following = [m.add(found.carried[0], value)]
-    added = m.across(found.carried[0], m.add)
-    r.put(m.fma(r.number(total), ratio, added), total)
+    shifts = [m.select(m.compare("==", value, lowest), 0.0, value) for value in largest]
+    sums = [m.across(value, m.add) for value in softmax.exponentials(shifts)]
+    for i, (most, total, factor) in enumerate(places):
+        r.put(largest[i], most)
+        if first:
+            r.put(sums[i], total)
+            continue
+        ratio = exp_negative(m, m.sub(before[i], shifts[i]))
+        r.put(ratio, factor)
+        r.put(m.fma(r.number(total), ratio, sums[i]), total)
     return r.end()
 
 
@@ -221,12 +304,15 @@ def _write_gradient(module: ir.Module, name: str, tile: Tile, has_mask: bool) ->
     row, d_row, count, width, flags, scale, lse, delta = r.function.args
     mask = flags if has_mask else None
     scale, shift, loss = r.from_bits(scale), r.number(lse), r.number(delta)
-    with loop(b, I64(0), width, tile.lanes) as found:
-        counted = r.counted(found.index, count, mask)
-        p = exp(m, m.sub(r.scores(row, found.index, scale, counted), shift))
-        slope = m.mul(m.mul(p, m.sub(r.load(d_row, found.index), loss)), scale)
-        r.store(p, row, found.index)
-        r.store(m.select(counted, slope, 0.0), d_row, found.index)
+    whole = r.whole(count, has_mask)
+    for some, start, stop in ((False, I64(0), whole), (True, whole, width)):
+        with loop(b, start, stop, tile.lanes) as found:
+            counted = r.counted(found.index, count, mask) if some else None
+            p = exp_negative(m, m.sub(r.score(row, found.index, scale, counted), shift))
+            slope = m.mul(m.mul(p, m.sub(r.load(d_row, found.index), loss)), scale)
+            r.store(p, row, found.index)
+            slope = slope if counted is None else m.select(counted, slope, 0.0)
+            r.store(slope, d_row, found.index)
     return r.end()
 
 
@@ -235,12 +321,28 @@ def _write_scale(module: ir.Module, name: str, tile: Tile) -> ir.Function:
     b, m = r.b, r.m
     target, source, count, factor = r.function.args
     number = r.number(factor)
-    load, store = masked(module, m.type)
+    _, store = masked(module, m.type)
     align = I32(tile.bytes_each)
     with loop(b, I64(0), count, tile.lanes) as found:
         inside = r.below(found.index, count)
-        value = b.call(load, [r.at(source, found.index), align, inside, m.constant(0.0)])
+        value = r.load_some(source, found.index, inside)
         b.call(store, [m.mul(value, number), r.at(target, found.index), align, inside])
+    return r.end()
+
+
+def _write_dot(module: ir.Module, name: str, tile: Tile) -> ir.Function:
+    r = _Row(module, name, tile, 6)
+    b, m = r.b, r.m
+    target, left, right, row, rows, count = r.function.args
+    with loop(b, I64(0), rows, 1) as line:
+        offset = b.mul(line.index, row)
+        starts = [b.add(base, offset) for base in (left, right)]
+        with loop(b, I64(0), count, tile.lanes, [m.constant(0.0)]) as found:
+            inside = r.below(found.index, count)
+            x, y = (r.load_some(base, found.index, inside) for base in starts)
+            found.following = [m.fma(x, y, found.carried[0])]
+        place = b.add(target, b.mul(line.index, I64(tile.bytes_each)))
+        r.put(m.across(found.carried[0], m.add), place)
     return r.end()
 
 

@@ -19,7 +19,19 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["Arithmetic", "cos", "erf", "exp", "log", "log1p", "power", "sigmoid", "sin", "tanh"]
+__all__ = [
+    "Arithmetic",
+    "cos",
+    "erf",
+    "exp",
+    "exp_negative",
+    "log",
+    "log1p",
+    "power",
+    "sigmoid",
+    "sin",
+    "tanh",
+]
 
 Number = Any
 
@@ -122,33 +134,29 @@ class Arithmetic:
 
     def scaled(self, a: Number, n: Number) -> Number:
         """`a * 2**n` for `n` twice as far as exponents reach, rounded once."""
-        b, bias = self.builder, self.integer(1023 if self.wide else 127)
-        half = b.ashr(n, self.integer(1))
-        shift = self.integer(self.mantissa)
-        for part in (half, b.sub(n, half)):
-            a = self.mul(a, self.from_bits(b.shl(b.add(part, bias), shift)))
+        half = self.builder.ashr(n, self.integer(1))
+        for part in (half, self.builder.sub(n, half)):
+            a = self.mul(a, self.power_of_two(part))
         return a
+
+    def power_of_two(self, n: Number) -> Number:
+        """`2**n` for exponents of normal numbers."""
+        b, bias = self.builder, self.integer(1023 if self.wide else 127)
+        return self.from_bits(b.shl(b.add(n, bias), self.integer(self.mantissa)))
 
 
 def exp(m: Arithmetic, x: Number) -> Number:
     """e to the power of x."""
-    if m.wide:
-        return _exp_wide(m, x)
-    x, vanishes = _bounded(m, x, -104.0, 89.0)
-    n, bits = m.rounded(m.mul(x, 1.44269504088896341))
-    r = m.fma(n, -0.693145751953125, x)
-    r = m.fma(n, -1.42860682030941723e-6, r)
-    coefficients = (
-        1.9875691500e-4,
-        1.3981999507e-3,
-        8.3334519073e-3,
-        4.1665795894e-2,
-        1.6666665459e-1,
-        5.0000001201e-1,
-    )
-    p = m.polynomial(r, coefficients)
-    p = m.add(m.fma(m.mul(r, r), p, r), 1.0)
+    x, vanishes = _bounded(m, x, *((-746.0, 710.0) if m.wide else (-104.0, 89.0)))
+    p, bits = _exp_parts(m, x)
     return m.select(vanishes, 0.0, m.scaled(p, bits))
+
+
+def exp_negative(m: Arithmetic, x: Number) -> Number:
+    """e to the power of x, for x of at most 1; 0 instead of numbers less than the normal ones."""
+    p, bits = _exp_parts(m, x)
+    vanishes = m.compare("<", x, -708.0 if m.wide else -87.0)
+    return m.select(vanishes, 0.0, m.mul(p, m.power_of_two(bits)))
 
 
 def _bounded(m: Arithmetic, x: Number, low: float, high: float) -> tuple[Number, Number]:
@@ -162,9 +170,26 @@ def _bounded(m: Arithmetic, x: Number, low: float, high: float) -> tuple[Number,
     return m.select(m.compare(">", x, high), high, x), vanishes
 
 
-def _exp_wide(m: Arithmetic, x: Number) -> Number:
-    x, vanishes = _bounded(m, x, -746.0, 710.0)
+def _exp_parts(m: Arithmetic, x: Number) -> tuple[Number, Number]:
+    """p and an integer n with e**x = p * 2**n and p near 1."""
     n, bits = m.rounded(m.mul(x, 1.44269504088896338700e00))
+    if m.wide:
+        return _exp_wide(m, x, n), bits
+    r = m.fma(n, -0.693145751953125, x)
+    r = m.fma(n, -1.42860682030941723e-6, r)
+    coefficients = (
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    )
+    p = m.polynomial(r, coefficients)
+    return m.add(m.fma(m.mul(r, r), p, r), 1.0), bits
+
+
+def _exp_wide(m: Arithmetic, x: Number, n: Number) -> Number:
     high = m.fma(n, -6.93147180369123816490e-01, x)
     low = m.mul(n, 1.90821492927058770002e-10)
     r = m.sub(high, low)
@@ -178,8 +203,7 @@ def _exp_wide(m: Arithmetic, x: Number) -> Number:
     )
     c = m.sub(r, m.mul(t, m.polynomial(t, coefficients)))
     quotient = m.div(m.mul(r, c), m.sub(2.0, c))
-    p = m.sub(1.0, m.sub(m.sub(low, quotient), high))
-    return m.select(vanishes, 0.0, m.scaled(p, bits))
+    return m.sub(1.0, m.sub(m.sub(low, quotient), high))
 
 
 _LOG_NARROW = (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,11 +28,11 @@ from dnnc.ops.base import (
     operator,
 )
 from dnnc.ops.creation import iota
-from dnnc.ops.elementwise import exp, multiply, subtract
+from dnnc.ops.elementwise import add, divide, exp, log, multiply, stop_gradient, subtract
 from dnnc.ops.linear import matmul
 from dnnc.ops.logic import less_equal, logical_and, select
-from dnnc.ops.reduce import reduce_sum
-from dnnc.ops.shape import reshape, transpose, zeros
+from dnnc.ops.reduce import reduce_max, reduce_sum
+from dnnc.ops.shape import reshape, transpose
 
 if TYPE_CHECKING:
     from dnnc.ops.scan_gradient import Walk
@@ -89,6 +90,17 @@ class _Attention(Operator):
             counts = np.tril(counts)
         return np.where(counts if mask is None else counts & mask, scores, -np.inf)
 
+    def _composed_scores(
+        self, q: Value, k: Value, mask: Value | None
+    ) -> tuple[Value, Value | None]:
+        """The same of transposed operands, and which keys count; None for all."""
+        scores = multiply(matmul(q, k, transpose_b=True), self.scale)
+        if not self.causal:
+            return scores, mask
+        rows = iota((scores.shape[2], dim(1)), 0)
+        counts = less_equal(iota((dim(1), scores.shape[3]), 1), rows)
+        return scores, counts if mask is None else logical_and(mask, counts)
+
 
 @operator
 @dataclass(frozen=True)
@@ -133,18 +145,28 @@ class Attention(_Attention):
         dz: Sequence[Value | None],
         z: Sequence[Value],
         *operands: Value,
-        **_: object,
+        walk: Walk,
+        needed: Sequence[bool],
     ) -> Gradients:
         d_mixed, d_lse = dz
-        mixed, lse = z
-        d_mixed = zeros(mixed.type) if d_mixed is None else d_mixed
-        # What the gradient of every score of a row loses by the sum of the row being one.
-        delta = reduce_sum(multiply(d_mixed, mixed), 3)
-        if d_lse is not None:
-            delta = subtract(delta, d_lse)
+        if d_mixed is None or d_lse is not None:
+            # Nothing but derivatives of derivatives asks for the gradient of log-sum-exps.
+            return _by_walk(self._composed, dz, operands, walk)
+        q, k, v, *mask = operands
         op = AttentionGradient(self.causal, self.scale)
-        found = apply_all(op, *operands[:3], lse, delta, d_mixed, *operands[3:])
-        return (*found, *(None for _ in operands[3:]))
+        found = apply_all(op, q, k, v, *z, d_mixed, *mask)
+        return (*found, *(None for _ in mask))
+
+    def _composed(self, q: Value, k: Value, v: Value, mask: Value | None = None) -> list[Value]:
+        q, k, v = (transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
+        scores, counts = self._composed_scores(q, k, mask)
+        scores = scores if counts is None else select(counts, scores, -math.inf)
+        most = stop_gradient(reduce_max(scores, 3, keep=True))
+        e = exp(subtract(scores, most))
+        total = reduce_sum(e, 3, keep=True)
+        lse = add(most, log(total))
+        mixed = transpose(matmul(divide(e, total), v), (0, 2, 1, 3))
+        return [mixed, transpose(reshape(lse, lse.shape[:3]), (0, 2, 1))]
 
 
 @operator
@@ -152,8 +174,8 @@ class Attention(_Attention):
 class AttentionGradient(_Attention):
     """Gradients dq, dk, dv of attention.
 
-    Operands are q, k, v, the log-sum-exps, `delta` [batch, T, heads] with the sums of
-    results times their gradients, the gradient of the results, and the mask if there is one.
+    Operands are q, k, v, the results of `Attention`, the gradient of the first, and the mask if
+    there is one.
     """
 
     name: ClassVar[str] = "attention_gradient"
@@ -165,15 +187,15 @@ class AttentionGradient(_Attention):
         q: TensorType,
         k: TensorType,
         v: TensorType,
+        mixed: TensorType,
         lse: TensorType,
-        delta: TensorType,
         d_mixed: TensorType,
         mask: TensorType | None = None,
     ) -> tuple[TensorType, ...]:
         self._check(q, k, v)
-        check_same_dtype(self.name, q, k, v, lse, delta, d_mixed)
-        self._fit("log-sum-exps have", lse, q.shape[:3], 3)
-        self._fit("sums have", delta, q.shape[:3], 4)
+        check_same_dtype(self.name, q, k, v, mixed, lse, d_mixed)
+        self._fit("results have", mixed, (*q.shape[:3], v.shape[3]), 3)
+        self._fit("log-sum-exps have", lse, q.shape[:3], 4)
         self._fit("gradients of results have", d_mixed, (*q.shape[:3], v.shape[3]), 5)
         if mask is not None:
             self._check_mask(q, k, mask, 6)
@@ -184,8 +206,8 @@ class AttentionGradient(_Attention):
         q: Array,
         k: Array,
         v: Array,
+        mixed: Array,
         lse: Array,
-        delta: Array,
         d_mixed: Array,
         mask: Array | None = None,
     ) -> tuple[Array, ...]:
@@ -195,7 +217,9 @@ class AttentionGradient(_Attention):
             d_rows = d_mixed.transpose(0, 2, 1, 3)
             dv = np.matmul(p.swapaxes(2, 3), d_rows)
             dp = np.matmul(d_rows, v.transpose(0, 2, 3, 1))
-            ds = p * (dp - delta.transpose(0, 2, 1)[..., None]) * q.dtype.type(self.scale)
+            # What each score of a row loses because its shares add up to one.
+            loss = (d_mixed * mixed).sum(axis=3).transpose(0, 2, 1)[..., None]
+            ds = p * (dp - loss) * q.dtype.type(self.scale)
             ds = np.where(np.isneginf(scores), 0, ds)
             dq = np.matmul(ds, k.transpose(0, 2, 1, 3))
             dk = np.matmul(ds.swapaxes(2, 3), q.transpose(0, 2, 1, 3))
@@ -209,35 +233,28 @@ class AttentionGradient(_Attention):
         walk: Walk,
         needed: Sequence[bool],
     ) -> Gradients:
-        """By the same formulas, written with the scores."""
-        # Operands depend on one another: differentiated are values that do not.
-        inner = [Value(operand.type) for operand in operands]
-        found = walk(self._composed(*inner), dz, inner)
-        given = [value for value in found if value is not None]
-        made = iter(replace(given, dict(zip(inner, operands, strict=True))))
-        return tuple(None if value is None else next(made) for value in found)
+        return _by_walk(self._composed, dz, operands, walk)
 
     def _composed(
         self,
         q: Value,
         k: Value,
         v: Value,
+        mixed: Value,
         lse: Value,
-        delta: Value,
         d_mixed: Value,
         mask: Value | None = None,
     ) -> list[Value]:
+        loss = reduce_sum(multiply(d_mixed, mixed), 3)
         q, k, v, d_mixed = (transpose(x, (0, 2, 1, 3)) for x in (q, k, v, d_mixed))
-        lse, delta = (
+        lse, loss = (
             reshape(turned, (*turned.shape, 1))
-            for turned in (transpose(x, (0, 2, 1)) for x in (lse, delta))
+            for turned in (transpose(x, (0, 2, 1)) for x in (lse, loss))
         )
-        scores = multiply(matmul(q, k, transpose_b=True), self.scale)
+        scores, counts = self._composed_scores(q, k, mask)
         p = exp(subtract(scores, lse))
-        ds = multiply(
-            multiply(p, subtract(matmul(d_mixed, v, transpose_b=True), delta)), self.scale
-        )
-        counts = self._counts(scores, mask)
+        dp = matmul(d_mixed, v, transpose_b=True)
+        ds = multiply(multiply(p, subtract(dp, loss)), self.scale)
         if counts is not None:
             p, ds = select(counts, p, 0.0), select(counts, ds, 0.0)
         found = (
@@ -247,12 +264,20 @@ class AttentionGradient(_Attention):
         )
         return [transpose(x, (0, 2, 1, 3)) for x in found]
 
-    def _counts(self, scores: Value, mask: Value | None) -> Value | None:
-        if not self.causal:
-            return mask
-        rows = iota((scores.shape[2], dim(1)), 0)
-        below = less_equal(iota((dim(1), scores.shape[3]), 1), rows)
-        return below if mask is None else logical_and(mask, below)
+
+def _by_walk(
+    compose: Callable[..., list[Value]],
+    dz: Sequence[Value | None],
+    operands: Sequence[Value],
+    walk: Walk,
+) -> Gradients:
+    """Gradients of what `compose` makes of operands."""
+    # Operands may depend on one another: what is differentiated are values that do not.
+    inner = [Value(operand.type) for operand in operands]
+    found = walk(compose(*inner), dz, inner)
+    given = [value for value in found if value is not None]
+    made = iter(replace(given, dict(zip(inner, operands, strict=True))))
+    return tuple(None if value is None else next(made) for value in found)
 
 
 def attention(

@@ -64,9 +64,8 @@ def test_attention_and_its_gradient(run_node, case, dtype):
         m[..., 0] = True
     out, lse = check(run_node, Attention(causal, depth**-0.5), [q, k, v, *mask])
     d_out = draw(dtype, *out.shape)
-    delta = np.sum(out * d_out, axis=3)
     op = AttentionGradient(causal, depth**-0.5)
-    check(run_node, op, [q, k, v, lse, delta, d_out, *mask])
+    check(run_node, op, [q, k, v, out, lse, d_out, *mask])
 
 
 def test_late_keys_may_have_the_largest_scores(run_node):
@@ -93,8 +92,7 @@ def test_a_query_without_keys_that_count_gets_no_number(run_node):
     assert np.isnan(out[:, 2]).all()
     assert np.isfinite(np.delete(out, 2, 1)).all()
     d_out = draw(np.float32, *out.shape)
-    delta = np.sum(out * d_out, axis=3)
-    check(run_node, AttentionGradient(False, 1.0), [q, k, v, lse, delta, d_out, mask])
+    check(run_node, AttentionGradient(False, 1.0), [q, k, v, out, lse, d_out, mask])
 
 
 def test_what_is_no_number_stays_in_its_row(run_node):

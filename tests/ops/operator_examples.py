@@ -195,7 +195,7 @@ def attention_gradient(causal: bool, scale: float, shapes: tuple[str, ...]) -> E
     q, _, v, *mask = shapes
     row = q.rpartition(",")[0]
     result = f"{row},{v.rpartition(',')[2]}"
-    operands = (*shapes[:3], f"{row}]", f"{row}]", result, *mask)
+    operands = (*shapes[:3], result, f"{row}]", result, *mask)
     return Example(fixed(ops.AttentionGradient(causal, scale)), operands, low=-1.0, high=1.0)
 
 
