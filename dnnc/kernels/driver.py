@@ -34,7 +34,7 @@ __all__ = [
     "TeamState",
     "copy_kernel",
     "driver_kernel",
-    "post_kernel",
+    "launch_kernel",
     "worker_kernel",
 ]
 
@@ -90,12 +90,14 @@ def worker_kernel() -> Kernel:
     return make_kernel("worker", lambda: _code().worker)
 
 
-def post_kernel() -> Kernel:
-    """Gives the workers a program: called as (team state, header, threads).
+def launch_kernel() -> Kernel:
+    """Gives the workers a program, and does the part of thread 0: called as (team state, header,
+    threads).
 
-    Returns the set of workers, as bits, that sleep and are to be woken.
+    Where workers sleep it returns at once, with the set of them as bits: they are to be woken, and
+    the driver is to be called as thread 0.
     """
-    return make_kernel("post", lambda: _code().post)
+    return make_kernel("launch", lambda: _code().launch)
 
 
 def copy_kernel() -> Kernel:

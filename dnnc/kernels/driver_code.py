@@ -31,7 +31,7 @@ from dnnc.kernels.intrinsics import (
     store,
 )
 
-__all__ = ["copy", "driver", "post", "worker"]
+__all__ = ["copy", "driver", "launch", "worker"]
 
 #: Rounds of a spin loop before a thread offers its processor to others: a few microseconds. Where
 #: other work keeps the team on one processor, this is what every barrier costs.
@@ -162,8 +162,8 @@ def worker(state: int, tid: int, spins: int) -> int:
             idle = 0
 
 
-def post(state: int, header: int, threads: int) -> int:
-    """See `dnnc.kernels.driver.post_kernel`."""
+def launch(state: int, header: int, threads: int) -> int:
+    """See `dnnc.kernels.driver.launch_kernel`."""
     atomic_store(state + _AT_HEADER, header)
     atomic_store(state + _AT_THREADS, threads)
     atomic_add(state, 1)
@@ -171,6 +171,8 @@ def post(state: int, header: int, threads: int) -> int:
     for tid in range(1, threads):
         if atomic_swap(state + _WORKERS + _WORKER_BYTES * tid, 0) != 0:
             asleep |= 1 << tid
+    if asleep == 0:
+        call_kernel(atomic_load(state + _AT_DRIVER), header, 0, threads)
     return asleep
 
 

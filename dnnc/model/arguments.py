@@ -38,6 +38,8 @@ class Arguments:
         for found in index_ranges(graph, labels):
             self._ranges.setdefault(found.name, []).append(found)
         self._fitting: set[Hashable] = set()
+        #: Name, shape and wanted element type of each array of the call before.
+        self._last: list[tuple[str, tuple[int, ...], np.dtype[Any]]] = []
 
     @property
     def names(self) -> Collection[str]:
@@ -46,6 +48,8 @@ class Arguments:
 
     def fit(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Contiguous arrays of the wanted element types; DnnError (E412) with all that is wrong."""
+        if given.keys() == self._types.keys() and self._fits_as_before(given):
+            return dict(given)
         arrays = as_arrays(given)
         key = tuple([(name, array.shape, array.dtype) for name, array in arrays.items()])
         if key not in self._fitting:
@@ -55,7 +59,20 @@ class Arguments:
             self._fitting.add(key)
         if self._integers:
             self._check_values(arrays)
+        self._last = [(name, arrays[name].shape, dtype) for name, dtype in self._wanted]
         return {name: _converted(arrays[name], dtype) for name, dtype in self._wanted}
+
+    def _fits_as_before(self, given: Mapping[str, Any]) -> bool:
+        """Whether the shapes are those of the call before and nothing is to be converted."""
+        if self._integers or not self._last:
+            return False
+        for name, shape, dtype in self._last:
+            array = given[name]
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return False
+            if not array.flags.c_contiguous:
+                return False
+        return True
 
     def _check_types(self, arrays: Mapping[str, np.ndarray]) -> None:
         problems = [self._unknown(name) for name in arrays if name not in self._types]

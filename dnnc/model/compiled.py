@@ -118,34 +118,35 @@ class Predictor:
         self._weights = {item.name: arena.arrays[item.name] for item in before.inputs}
         self._arena, self._version = arena, -1
         self._prepare = Executable(before, threads) if before.outputs else None
-        self._held = {
-            item.name: arena.arrays[item.name]
-            for item in after.inputs
-            if item.role in ("parameter", "state") and item.name in arena.arrays
-        }
         self._run = Executable(after, threads)
+        self._run.hold(
+            {
+                item.name: arena.arrays[item.name]
+                for item in after.inputs
+                if item.role in ("parameter", "state") and item.name in arena.arrays
+            }
+        )
         self._lock = threading.Lock()
 
     def __call__(self, given: Mapping[str, Any], scalars: Mapping[str, int | None]) -> Any:
         """The outputs by name; DnnError (E412) where the data do not fit."""
-        inputs = {**self._fresh(), **self.arguments.fit(given)}
+        if self._version != self._arena.version:
+            self._renew()
+        inputs = self.arguments.fit(given)
         for name in self._scalars:
             inputs[name] = _scalar(name, scalars[name])
         return self._run(inputs)
 
-    def _fresh(self) -> Arrays:
-        """Weights, and what is made of them."""
-        if self._prepare is None:
-            return self._held
-        if self._version != self._arena.version:
-            with self._lock:
-                # Read before: what changes meanwhile is prepared by the next call.
-                version = self._arena.version
-                if self._version != version:
-                    prepared = Arena(self._prepare(self._weights)).arrays
-                    self._held = {**self._held, **prepared}
-                    self._version = version
-        return self._held
+    def _renew(self) -> None:
+        """Compute anew what is made of weights."""
+        with self._lock:
+            # Read before: what changes meanwhile is prepared by the next call.
+            version = self._arena.version
+            if self._version == version:
+                return
+            if self._prepare is not None:
+                self._run.hold(Arena(self._prepare(self._weights)).arrays)
+            self._version = version
 
 
 class Runners:

@@ -55,7 +55,6 @@ class Binding:
     layout: Layout
     places: dict[int, tuple[int, int]]
     keep: list[np.ndarray]
-    roots: int
     seconds: float
 
     def address(self, location: Location, roots: Sequence[int]) -> int:
@@ -148,7 +147,6 @@ class _Binder:
             layout,
             self.places,
             self.keep,
-            self.roots,
             self.seconds,
         )
 

@@ -18,7 +18,7 @@ from dnnc.kernels.load import load_lowerings
 from dnnc.program.binding import ARENA, Binding, Step, bind
 from dnnc.program.feeds import Feed, Feeds
 from dnnc.program.locations import CallItem, LoopItem, leaves
-from dnnc.program.memory import round_up
+from dnnc.program.memory import address_of, round_up
 from dnnc.program.plan import Plan, make_plan
 from dnnc.program.precompile import from_both_ends, helped
 from dnnc.program.show import needed_kernels, show_kernels
@@ -70,12 +70,20 @@ class Executable:
             kernel.key: address for kernel, address in zip(kernels, loaded, strict=True)
         }
         self._team: Team = team(self.threads)
-        self._feeds = Feeds(graph)
-        self._outputs = [o for o in graph.outputs if o.updates is None]
-        self._returned = [s.name for s in self.plan.storages if s.kind == "output"]
+        returned = [s.name for s in self.plan.storages if s.kind == "output"]
+        #: Outputs with their roots, which follow those of the inputs.
+        self._outputs = [
+            (o, 2 + len(graph.inputs) + returned.index(o.name))
+            for o in graph.outputs
+            if o.updates is None
+        ]
         self._programs: dict[tuple[int, ...], _Program] = {}
+        #: Where slots begin: the arena, inputs, outputs. All programs read it.
+        self._roots = np.zeros(2 + len(graph.inputs) + len(returned), np.int64)
+        # Elements of a memory view take less time than those of an array.
+        self._words = self._roots.data
+        self._feeds = Feeds(graph, self._words[2:])
         self._arena = aligned(0)
-        self._arena_address = self._arena.ctypes.data
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -86,6 +94,14 @@ class Executable:
             program.run()
             self._feeds.release()
             return outputs
+
+    def hold(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays for some of the inputs: calls from now on give the others alone.
+
+        ValueError where they do not fit the graph.
+        """
+        with self._lock:
+            self._feeds.hold(inputs)
 
     def profile(self, inputs: Mapping[str, np.ndarray], repetitions: int = 5) -> list[ProfileEntry]:
         """Time of each step. The arrays of the caller stay as they are."""
@@ -157,16 +173,16 @@ class Executable:
         program = self._programs.get(feed.key)
         if program is None:
             binding = bind(self.plan, self._addresses, feed.sizes, self.threads)
-            program = self._programs[feed.key] = _Program(binding, self._team, self._outputs)
+            program = self._programs[feed.key] = _Program(
+                binding, self._team, self._outputs, self._roots
+            )
         if len(self._arena) < program.binding.arena_bytes:
             self._arena = aligned(program.binding.arena_bytes)
-            self._arena_address = self._arena.ctypes.data
-        outputs = {name: np.empty(shape, dtype) for name, shape, dtype in program.outputs}
-        roots, count = program.roots, len(feed.addresses)
-        roots[ARENA] = self._arena_address
-        roots[2 : 2 + count] = feed.addresses
-        for k, name in enumerate(self._returned, 2 + count):
-            roots[k] = outputs[name].__array_interface__["data"][0]
+            self._words[ARENA] = address_of(self._arena)
+        outputs = {}
+        for name, shape, dtype, root in program.outputs:
+            outputs[name] = array = np.empty(shape, dtype)
+            self._words[root] = address_of(array)
         return program, outputs
 
     def _watch(self, program: _Program) -> tuple[Node, str] | None:
@@ -198,21 +214,26 @@ class Executable:
             location = self.plan.locate(value)
         except KeyError:
             return True
-        address = program.binding.address(location, program.roots.tolist())
+        address = program.binding.address(location, self._roots.tolist())
         count = max(0, value.type.elements.evaluate(program.binding.sizes))
         return bool(np.isfinite(_view(address, count, value.type.dtype.numpy)).all())
 
 
 class _Program:
-    """A binding with the memory that the driver reads: header, roots, and slots for each thread."""
+    """A binding with the memory that the driver reads: header, and slots for each thread."""
 
-    def __init__(self, binding: Binding, team: Team, outputs: Sequence[Output]) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        team: Team,
+        outputs: Sequence[tuple[Output, int]],
+        roots: np.ndarray,
+    ) -> None:
         self.binding, self.team = binding, team
         self.outputs = [
-            (o.name, o.value.type.concrete(binding.sizes), o.value.type.dtype.numpy)
-            for o in outputs
+            (o.name, o.value.type.concrete(binding.sizes), o.value.type.dtype.numpy, root)
+            for o, root in outputs
         ]
-        self.roots = np.zeros(binding.roots, np.int64)
         stride = round_up(8 * len(binding.which))
         self.slots = aligned(stride * team.threads)
         self.header = aligned(8 * Header.WORDS).view(np.int64)
@@ -225,7 +246,7 @@ class _Program:
             (Header.SLOTS, self.slots.ctypes.data),
             (Header.SLOTS_STRIDE, stride),
             (Header.COUNT, len(binding.which)),
-            (Header.ROOTS, self.roots.ctypes.data),
+            (Header.ROOTS, roots.ctypes.data),
             (Header.WHICH, binding.which.ctypes.data),
             (Header.OFFSETS, binding.offsets.ctypes.data),
             (Header.STRIDES, binding.strides.ctypes.data),

@@ -10,27 +10,32 @@ import numpy as np
 from dnnc.ir.binding import bind_symbols
 from dnnc.ir.graph import Graph
 from dnnc.ir.types import TensorType
+from dnnc.program.memory import address_of
 
 __all__ = ["Feed", "Feeds"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feed:
-    """Addresses of the inputs in their order, and the sizes; `key` identifies the sizes."""
+    """The sizes that the shapes of inputs tell; `key` identifies them."""
 
-    addresses: np.ndarray
     sizes: dict[str, int]
     key: tuple[int, ...]
 
 
 class Feeds:
-    """The inputs of a graph. What was checked for the call before is not checked again."""
+    """The inputs of a graph. What was checked for the call before is not checked again.
 
-    def __init__(self, graph: Graph) -> None:
+    Their addresses are written into `addresses`, in the order of the graph.
+    """
+
+    def __init__(self, graph: Graph, addresses: memoryview) -> None:
         self.graph, self.inputs = graph, graph.inputs
         self.updated = {o.updates for o in graph.outputs if o.updates is not None}
         self.symbols = sorted(graph.symbols)
         count = len(graph.inputs)
+        self._places = {item.name: k for k, item in enumerate(graph.inputs)}
+        #: The inputs that every call gives.
         self._named = list(enumerate(item.name for item in graph.inputs))
         self._dtypes = [item.value.type.dtype.numpy for item in graph.inputs]
         #: Inputs whose arrays the next call is unlikely to hand over again.
@@ -40,8 +45,19 @@ class Feeds:
         self._given: list[object] = [None] * count
         self._held: list[np.ndarray | None] = [None] * count
         self._shapes: list[tuple[int, ...] | None] = [None] * count
-        self._addresses = np.zeros(count, np.int64)
+        self._addresses = addresses
         self._feed: Feed | None = None
+
+    def hold(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Take arrays for all calls from now on, which give the other inputs alone.
+
+        ValueError names the first that does not fit.
+        """
+        for name, given in inputs.items():
+            self._accept(self._places[name], given)
+        self._named = [(k, name) for k, name in self._named if name not in inputs]
+        kept = {self._places[name] for name in inputs}
+        self._passing = [k for k in self._passing if k not in kept]
 
     def take(self, inputs: Mapping[str, np.ndarray]) -> Feed:
         """Check the inputs of a call; ValueError names the first that does not fit."""
@@ -54,8 +70,8 @@ class Feeds:
                 raise ValueError(f"input {name} ({expected}) is missing") from None
             if given is not given_before[k]:
                 self._accept(k, given)
-        if len(inputs) != len(self.inputs):
-            unknown = sorted(set(inputs) - {item.name for item in self.inputs})
+        if len(inputs) != len(self._named):
+            unknown = sorted(set(inputs) - {name for _, name in self._named})
             raise ValueError(f"there is no input {', '.join(unknown)}")
         if self._feed is None:
             self._feed = self._measure()
@@ -67,9 +83,9 @@ class Feeds:
             self._given[k] = self._held[k] = None
 
     def forget(self) -> None:
-        """Let go of all arrays."""
-        self._given = [None] * len(self.inputs)
-        self._held = [None] * len(self.inputs)
+        """Let go of all arrays that were not given to be held."""
+        for k, _ in self._named:
+            self._given[k] = self._held[k] = None
 
     def _accept(self, k: int, given: np.ndarray) -> None:
         # Until it has passed, a failed array must not look like one seen before.
@@ -84,7 +100,7 @@ class Feeds:
         ):
             fitting = self._convert(k, given)
         self._held[k] = fitting
-        self._addresses[k] = fitting.__array_interface__["data"][0]
+        self._addresses[k] = address_of(fitting)
         # A copy would go stale when its original changes.
         self._given[k] = given if fitting is given else None
 
@@ -114,7 +130,7 @@ class Feeds:
             if shape is not None
         }
         sizes = bind_symbols(self.graph, shapes)
-        return Feed(self._addresses, sizes, tuple(sizes[symbol] for symbol in self.symbols))
+        return Feed(sizes, tuple(sizes[symbol] for symbol in self.symbols))
 
 
 def _checked_array(name: str, expected: TensorType, given: np.ndarray) -> np.ndarray:

@@ -1,11 +1,15 @@
-"""Offsets in the arena: storages that live at different times share memory."""
+"""Addresses of arrays, and offsets in the arena: storages that live at different times share
+memory."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENT", "Interval", "Layout", "arrange", "round_up"]
+import numpy as np
+
+__all__ = ["ALIGNMENT", "Interval", "Layout", "address_of", "arrange", "round_up"]
 
 #: Bytes; a cache line, and the widest vector register.
 ALIGNMENT = 64
@@ -32,6 +36,16 @@ class Layout:
 def round_up(size: int) -> int:
     """The next multiple of ALIGNMENT."""
     return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where the elements of a contiguous array begin."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        # Read-only or empty. This way takes five times as long.
+        address: int = array.__array_interface__["data"][0]
+        return address
 
 
 def arrange(intervals: Sequence[Interval]) -> Layout:

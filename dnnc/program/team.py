@@ -20,13 +20,15 @@ import numpy as np
 from dnnc import environment
 from dnnc.kernels.abi import Kernel
 from dnnc.kernels.compile import load_kernels
-from dnnc.kernels.driver import TeamState, driver_kernel, post_kernel, worker_kernel
+from dnnc.kernels.driver import TeamState, driver_kernel, launch_kernel, worker_kernel
 from dnnc.program.memory import ALIGNMENT
 
 __all__ = ["Team", "aligned", "default_threads", "team", "team_kernels"]
 
 #: Rounds that a worker spins for more work: some 50 microseconds.
 _IDLE_SPINS = 1000
+#: The result of a launch: which workers are to be woken; below zero before there is one.
+_ASLEEP = 0
 #: The result of the driver on thread 0, which it sets to zero when it is done.
 _PENDING = 2
 _UNREAD = 4
@@ -60,7 +62,7 @@ def _core(cpu: int) -> str:
 
 def team_kernels() -> list[Kernel]:
     """The kernels that every program needs."""
-    return [driver_kernel(), worker_kernel(), post_kernel()]
+    return [driver_kernel(), worker_kernel(), launch_kernel()]
 
 
 @cache
@@ -72,9 +74,9 @@ class Team:
     """`threads` threads, the caller of `run` among them. One program runs at a time."""
 
     def __init__(self, threads: int) -> None:
-        driver, worker, post = _natives()
+        driver, worker, launch = _natives()
         self.threads = threads
-        self._driver, self._post = NativeFunction(driver), NativeFunction(post)
+        self._driver, self._launch = NativeFunction(driver), NativeFunction(launch)
         self._worker = NativeFunction(worker)
         words = TeamState.WORKERS + TeamState.WORKER_WORDS * threads
         self._state = aligned(8 * words).view(np.int64)
@@ -83,8 +85,10 @@ class Team:
         self._address = self._state.ctypes.data
         #: Address of the barrier, for the headers of programs.
         self.barrier = self._address + 8 * TeamState.ARRIVED
-        self._results = aligned(ALIGNMENT * 2 * (threads + 1)).view(np.int64)
-        self._result = self._results.ctypes.data
+        results = aligned(ALIGNMENT * 2 * (threads + 1)).view(np.int64)
+        self._result = results.ctypes.data
+        # Elements of a memory view take less time than those of an array.
+        self._results = results.data
         self._busy = threading.Lock()
         #: Whether the workers are gone, as in a forked process.
         self.lost = False
@@ -100,16 +104,17 @@ class Team:
         if self.threads == 1 or self.lost or not self._busy.acquire(blocking=False):
             self.run_alone(header)
             return
-        generation = int(self._state[TeamState.GENERATION])
+        results = self._results
+        results[_ASLEEP] = -1
+        results[_PENDING] = 1
         try:
-            self._results[_PENDING] = 1
-            self._post(self._result, self._result + 8, self._address, header, self.threads)
-            if self._results[0]:
-                self._wake(int(self._results[0]))
-            self._drive(header)
+            self._launch(self._result, self._result + 8, self._address, header, self.threads)
+            if results[_ASLEEP]:
+                self._wake(results[_ASLEEP])
+                self._drive(header)
         except BaseException:
             # An interrupt between these calls: workers that began must not wait for ever.
-            if self._state[TeamState.GENERATION] != generation and self._results[_PENDING]:
+            if results[_ASLEEP] > 0 and results[_PENDING]:
                 self._wake(~1)
                 self._drive(header)
             raise
