@@ -6,18 +6,28 @@ For `a = maximum(z, 0)`, and for `a = select(z > 0, z, slope * z)` with a slope 
 negative, `a` is positive exactly where `z` is, NaN included. The next layer needs `a` anyway, so
 `z` need not outlive the product that makes it: the rectifier joins that product, and `z` is never
 stored.
+
+Where `a` is pooled next, the mask moves to the smaller side of the gradient of that:
+
+    %y = max_pool %a;  %m = less_equal %a, 0;  %g = max_pool_gradient %a, %dy;  select %m, 0, %g
+                                         →
+    %y = max_pool %a;  %m = less_equal %y, 0;  %d = select %m, 0, %dy;  max_pool_gradient %a, %d
+
+A gradient goes to the largest element of its window, which is positive exactly where `y` is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dnnc.ir.graph import Graph, Node, Value
 from dnnc.ir.rewrite import map_regions, rebuild, uses
 from dnnc.ops.base import apply, apply_all
+from dnnc.ops.control import Scan
 from dnnc.ops.elementwise import Maximum, Multiply
 from dnnc.ops.logic import Greater, LessEqual, Select
-from dnnc.passes.simplify.rules import made_by, uniform
+from dnnc.ops.pool import MaxPool, MaxPoolGradient
+from dnnc.passes.simplify.rules import fill, made_by, uniform
 from dnnc.passes.trace import fired
 
 __all__ = ["run"]
@@ -33,6 +43,8 @@ def run(graph: Graph) -> Graph:
         if z is not None and z not in rectifiers and _only_masks(z, node, used[z]):
             rectifiers[z] = node
     made: dict[Value, Value] = {}
+    outputs = {output.value for output in graph.outputs}
+    pooled: dict[tuple[MaxPool, Value], Value] = {}
 
     def read_result(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
         z = _rectified(node)
@@ -42,14 +54,43 @@ def run(graph: Graph) -> Graph:
             fired("read the mask of a rectifier from its result")
             a = _make(rectifiers[node.operands[0]], operands[0], made)
             return [apply(node.op, a, operands[1])]
+        if isinstance(node.op, MaxPool):
+            same = operands == node.operands
+            y = node.results[0] if same else apply(node.op, *operands, hint=node.results[0].hint)
+            return [pooled.setdefault((node.op, operands[0]), y)]
+        if isinstance(node.op, Select):
+            full = [v for v in node.operands[1:] if made_by(v, MaxPoolGradient) is not None]
+            if len(full) == 1 and len(used[full[0]]) == 1 and full[0] not in outputs:
+                moved = _mask_before(node.op, operands, pooled)
+                return None if moved is None else [moved]
         op = map_regions(node.op, run)
         return None if op is node.op else apply_all(op, *operands)
 
-    return rebuild(graph, read_result) if rectifiers or _has_regions(graph) else graph
+    concerned = any(isinstance(node.op, Scan | MaxPoolGradient) for node in graph.nodes)
+    return rebuild(graph, read_result) if rectifiers or concerned else graph
 
 
-def _has_regions(graph: Graph) -> bool:
-    return any(isinstance(v, Graph) for n in graph.nodes for v in n.op.attributes().values())
+def _mask_before(
+    op: Select, operands: tuple[Value, ...], pooled: Mapping[tuple[MaxPool, Value], Value]
+) -> Value | None:
+    """A masked gradient of max pooling as the gradient of what is masked."""
+    condition, *choices = operands
+    mask = made_by(condition, *_MASKS)
+    if mask is None or uniform(mask[1][1]) != 0:
+        return None
+    place = 1 if isinstance(mask[0], LessEqual) else 0
+    gradient, zero = made_by(choices[place], MaxPoolGradient), choices[1 - place]
+    if gradient is None or gradient[1][0] is not mask[1][0] or uniform(zero) != 0:
+        return None
+    x, dy = gradient[1]
+    y = pooled.get((MaxPool(**gradient[0].movement), x))
+    if y is None:
+        return None
+    fired("mask before the gradient of pooling")
+    none = fill(0, dy.type.with_shape(()))
+    choices[place], choices[1 - place] = dy, none
+    kept = apply(op, apply(mask[0], y, none), *choices)
+    return apply(gradient[0], x, kept)
 
 
 def _rectified(node: Node) -> Value | None:

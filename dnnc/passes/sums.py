@@ -1,6 +1,7 @@
 """Take out of sums what is constant along them, so that fewer passes over a tensor do.
 
     sum(x * r) → sum(x) * r      sum(-x) → -sum(x)      sum(x + r * y) → sum(x) + r * sum(y)
+    sum(max_pool_gradient(x, dy)) → sum(dy)
 
 where `r` has size 1 along the axes of the sum. A sum is cut in two only where a term depends on
 another sum along the same axes: the gradient of a normalization sums terms that contain an earlier
@@ -18,6 +19,7 @@ from dnnc.ir.rewrite import map_regions, rebuild
 from dnnc.ops.base import Elementwise, apply, apply_all
 from dnnc.ops.creation import Size
 from dnnc.ops.elementwise import Add, Divide, Multiply, Negate, Subtract
+from dnnc.ops.pool import MaxPoolGradient
 from dnnc.ops.reduce import ReduceMax, ReduceMin, ReduceSum
 from dnnc.ops.shape import Broadcast, Reshape
 from dnnc.passes import cse
@@ -64,6 +66,8 @@ class _Cutting:
     def _sum(self, x: Value, axes: tuple[int, ...]) -> Value | None:
         """The sum along axes, which are kept; None where it is best taken as it stands."""
         node = x.node
+        if node is not None and isinstance(node.op, MaxPoolGradient) and _keeps_all(node.op, axes):
+            return self._total(node.operands[1], axes)
         if node is None or not isinstance(node.op, Negate | Multiply | Divide | Add | Subtract):
             return None
         if isinstance(node.op, Negate):
@@ -112,6 +116,11 @@ class _Cutting:
                 depth = max((self.depths[v, axes] for v in node.operands), default=0)
                 self.depths[top, axes] = depth + isinstance(node.op, ReduceSum)
         return self.depths[value, axes]
+
+
+def _keeps_all(op: MaxPoolGradient, axes: tuple[int, ...]) -> bool:
+    """Whether each element of the gradient is one of a window, which lies along the axes."""
+    return {2, 3}.issubset(axes) and not op.channels_last and all(pad == 0 for pad in op.pads)
 
 
 def _is_constant(r: Value, x: Value, axes: tuple[int, ...]) -> bool:
