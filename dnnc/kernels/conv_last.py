@@ -30,7 +30,7 @@ __all__ = ["conv_last_calls"]
 #: Pixels of a line that make a tile with enough sums, and that a tile of sums has room for.
 _SHORTEST_RUN, _LONGEST_RUN = 8, 512
 #: The depth up to which the start and the end of a tile take a good part of its time.
-_SHORT_SUM = 64
+_SHORT_SUM = 32
 
 
 @lowering(ConvLast, ConvLastInputGradient)
@@ -86,13 +86,13 @@ def conv_last_calls(
 def _runs(
     op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...], narrow: bool
 ) -> Runs | None:
-    """The runs of pixels where strips are better for knowing them: those one vector wide, and all
-    where sums are short."""
-    backward = isinstance(op, ConvLastInputGradient)
-    runs, depth = runs_of(op, form, x, y, weight, backward), product(weight[1:]).constant
+    """The runs of pixels where strips gain enough by knowing them to be compiled for them: those
+    one vector wide, and all where sums are short."""
+    runs = runs_of(op, form, x, y, weight, isinstance(op, ConvLastInputGradient))
     if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
         return None
     if narrow and form.narrow is None:
         return None
+    depth = product(weight[1:]).constant
     short = depth is not None and depth <= _SHORT_SUM
     return runs if narrow or form.tile.vectors == 1 or short else None

@@ -27,7 +27,7 @@ from dnnc.kernels.vector_ir import (
 __all__ = ["run_tile"]
 
 #: The most steps that are written one after the other.
-_UNROLLED = 12
+_UNROLLED = 8
 
 
 @cache
@@ -111,6 +111,8 @@ class _RunWriter:
         some = self._unrolled()
         totals: list[ir.Value] = list(inside)
         for step in range(some):
+            if step > 0:
+                totals = self._kept(totals)
             totals = self._step(place, b.gep(here, [b.mul(b_step, I64(step))]), step, totals)
         following = b.add(k, I64(some))
         next_here = b.gep(here, [b.mul(b_step, I64(some))])
@@ -162,6 +164,16 @@ class _RunWriter:
                 for j, factor in enumerate(factors)
             ]
         return totals
+
+    def _kept(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """The same sums behind a barrier that no instruction is moved across: LLVM would move the
+        loads of all steps to the front, to registers that there are not."""
+        b, count = self.builder, len(sums)
+        kind = ir.FunctionType(ir.LiteralStructType([self.vector] * count), [self.vector] * count)
+        register = "v" if b.module.triple.startswith("x86") else "w"
+        constraints = [f"={register}"] * count + [str(i) for i in range(count)] + ["~{memory}"]
+        both = b.asm(kind, "", ",".join(constraints), sums, side_effect=True)
+        return [b.extract_value(both, i) for i in range(count)]
 
     def _load(self, base: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
         b = self.builder
