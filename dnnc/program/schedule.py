@@ -130,30 +130,23 @@ class _Scheduler:
             for other in needed:
                 after[other].append(node)
         missing = {node: len(before[node]) for node in self.nodes}
-        ready = [self.rank[node] for node in self.nodes if not missing[node]]
-        heapq.heapify(ready)
+        ready = _Ready(self)
+        for node in self.nodes:
+            if not missing[node]:
+                ready.add(node)
         order: list[Node] = []
-        while ready:
-            node = self.choose(ready)
+        while (node := ready.take()) is not None:
             order.append(node)
             for root in self.roots[node]:
                 self.left[root] -= 1
+                if self.left[root] == 1:
+                    ready.look_again(self.readers[root])
             for other in after[node]:
                 missing[other] -= 1
                 if not missing[other]:
-                    heapq.heappush(ready, self.rank[other])
+                    ready.add(other)
         assert len(order) == len(self.nodes)
         return order
-
-    def choose(self, ready: list[int]) -> Node:
-        """The first ready node that does not raise memory, else the first of all."""
-        if len(ready) <= 64:
-            for rank in sorted(ready):
-                if self.growth(self.nodes[rank]) <= 0:
-                    ready.remove(rank)
-                    heapq.heapify(ready)
-                    return self.nodes[rank]
-        return self.nodes[heapq.heappop(ready)]
 
     def growth(self, node: Node) -> int:
         """Bytes that a node takes less the bytes that it frees."""
@@ -200,3 +193,35 @@ class _Scheduler:
                 seen.add(other)
                 stack.append(other)
         return False
+
+
+class _Ready:
+    """Nodes whose operands are there. Those that do not raise memory go first, then the first."""
+
+    def __init__(self, scheduler: _Scheduler) -> None:
+        self.scheduler = scheduler
+        self.all: list[int] = []
+        self.light: list[int] = []
+        self.waiting: set[int] = set()
+
+    def add(self, node: Node) -> None:
+        rank = self.scheduler.rank[node]
+        self.waiting.add(rank)
+        heapq.heappush(self.all, rank)
+        self.look_again([node])
+
+    def look_again(self, nodes: Sequence[Node]) -> None:
+        """Notice which of some nodes do not raise memory. Once that is so, it stays so."""
+        for node in nodes:
+            rank = self.scheduler.rank[node]
+            if rank in self.waiting and self.scheduler.growth(node) <= 0:
+                heapq.heappush(self.light, rank)
+
+    def take(self) -> Node | None:
+        for heap in (self.light, self.all):
+            while heap:
+                rank = heapq.heappop(heap)
+                if rank in self.waiting:
+                    self.waiting.remove(rank)
+                    return self.scheduler.nodes[rank]
+        return None
