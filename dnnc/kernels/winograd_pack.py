@@ -13,6 +13,8 @@ from dnnc.ops.winograd import winograd
 
 __all__ = ["winograd_pack_calls"]
 
+#: Channels whose taps are gathered at a time; they divide a block of channels.
+_SOME = 4
 _PACKED, _W, _INPUTS, _OUTPUTS, _BACKWARD, _FILLED, _TAPS = range(7)
 
 
@@ -27,46 +29,74 @@ def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
         Buffer(packed, written=True),
         Buffer(w),
         *(Integer.of(size) for size in (inputs, outputs, int(op.backward), packed.shape[2])),
-        Scratch(dim(taps * taps * width * tile.bytes_each), per_thread=True),
+        Scratch(dim(_SOME * taps * taps * width * tile.bytes_each), per_thread=True),
     )
     key = (op.tile, taps, width, tile)
     return [Call(make_kernel("winograd_pack", lambda: _build(*key), *key), arguments)]
 
 
 def _build(results: int, taps: int, width: int, tile: Tile) -> Callable[[int, int, int], int]:
-    """Threads share panels and channels. The taps of a channel are gathered, outputs adjacent."""
-    from dnnc.kernels.intrinsics import load, share, slot, store, zero_bytes
+    """Threads share panels and channels, some at a time, whose taps are gathered with outputs
+    adjacent."""
+    from dnnc.kernels.intrinsics import share, slot, zero_bytes
+    from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides
 
+    gather = subroutine(_build_gather(taps, width, tile))
     transform = both_sides(f"g_{results}_{taps}", winograd(results, taps).g, tile)
-    get, put = load(tile.dtype, 1), store(tile.dtype, 0)
-    size, lanes, square, count = tile.bytes_each, tile.lanes, taps * taps, results + taps - 1
-    pixel = width * size
+    lanes, square, count = tile.lanes, taps * taps, results + taps - 1
+    pixel = width * tile.bytes_each
+    vector = lanes * tile.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        inputs, outputs, backward = slot(args, _INPUTS), slot(args, _OUTPUTS), slot(args, _BACKWARD)
+        inputs, outputs = slot(args, _INPUTS), slot(args, _OUTPUTS)
         filled, gathered = slot(args, _FILLED), slot(args, _TAPS)
-        panels = (outputs + width - 1) // width
-        # Elements from one channel to the next, and from one output to the next.
-        apart, step = (outputs * square, square) if backward else (square, inputs * square)
-        start, stop = share(panels * filled, 1, tid, threads)
+        panels, blocks = (outputs + width - 1) // width, filled // _SOME
+        matrix = panels * filled * pixel
+        start, stop = share(panels * blocks, 1, tid, threads)
         for unit in range(start, stop):
-            p, channel = unit // filled, unit % filled
-            some = min(outputs - p * width, width) if channel < inputs else 0
-            if some < width:
-                zero_bytes(gathered, square * pixel)
-            first = channel * apart + p * width * step
-            for o in range(some):
-                for k in range(square):
-                    # The gradient by input sees the kernel turned around.
-                    tap = square - 1 - k if backward else k
-                    put(gathered, k * width + o, get(slot(args, _W), first + o * step + tap))
-            to = slot(args, _PACKED) + unit * pixel
-            matrix = panels * filled * pixel
-            transform(
-                to, count * matrix, matrix, lanes * size, gathered, taps * pixel, pixel,
-                width // lanes,
-            )  # fmt: skip
+            p, channel = unit // blocks, unit % blocks * _SOME
+            some = min(outputs - p * width, width)
+            channels = max(min(inputs - channel, _SOME), 0)
+            if some < width or channels < _SOME:
+                zero_bytes(gathered, _SOME * square * pixel)
+            gather(args, p * width, some, channel, channels)
+            for c in range(_SOME):
+                to = slot(args, _PACKED) + (p * filled + channel + c) * pixel
+                source = gathered + c * square * pixel
+                transform(
+                    to, count * matrix, matrix, vector, source, taps * pixel, pixel, width // lanes
+                )
         return 0
 
     return kernel
+
+
+def _build_gather(taps: int, width: int, tile: Tile) -> Callable[..., None]:
+    """`f(args, output, some, channel, channels)`: taps of so many channels by so many outputs, as
+    [channel, tap, width]."""
+    from dnnc.kernels.intrinsics import load, slot, store
+    from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
+
+    transpose = subroutine(build_transpose(tile.bytes_each))
+    get, put = load(tile.dtype, 1), store(tile.dtype, 0)
+    size, square = tile.bytes_each, taps * taps
+
+    def gather(args: int, output: int, some: int, channel: int, channels: int) -> None:
+        inputs, outputs = slot(args, _INPUTS), slot(args, _OUTPUTS)
+        w, gathered = slot(args, _W), slot(args, _TAPS)
+        if not slot(args, _BACKWARD):
+            source = w + (output * inputs + channel) * square * size
+            row = inputs * square * size
+            transpose(gathered, width * size, source, row, some, channels * square)
+            return
+        for c in range(channels):
+            # The gradient by input sees the kernel turned around.
+            last = ((channel + c) * outputs + output) * square + square - 1
+            for k in range(square):
+                to = (c * square + k) * width
+                for o in range(some):
+                    put(gathered, to + o, get(w, last - k + o * square))
+
+    return gather

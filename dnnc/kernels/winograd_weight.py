@@ -20,6 +20,8 @@ from dnnc.ops.channels_last import panel_width
 
 __all__ = ["winograd_weight_calls"]
 
+#: Channels that are transformed back at a time.
+_SOME = 4
 _PARTIAL, _IN, _DY, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS = range(12, 21)
 _SLAB, _V, _D = range(21, 24)
@@ -63,7 +65,9 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
             Buffer(dw, written=True),
             partial,
             *(Integer.of(s) for s in sizes),
-            Scratch(dim((products + scheme.taps**2) * scheme.width * size), per_thread=True),
+            Scratch(
+                dim((products + _SOME * scheme.taps**2) * scheme.width * size), per_thread=True
+            ),
         ),
     )
     return [sums, join]
@@ -152,43 +156,62 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
 
 def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
     """The sum of the partial results, transformed back into dw. Threads share panels and
-    channels."""
-    from dnnc.kernels.intrinsics import load, share, slot, store
+    channels, some at a time."""
+    from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.packing import build_transpose
+    from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides, transposed
 
     tile, taps, count, width = scheme.tile, scheme.taps, scheme.count, scheme.width
     matrix = transposed(scheme.matrices.g)
     transform = both_sides(f"gt_{scheme.results}_{taps}", matrix, tile)
-    get, get_sum, put_sum = load(tile.dtype, 1), load(tile.dtype, 2), store(tile.dtype, 2)
-    put = store(tile.dtype, 0)
+    add_all = subroutine(_build_add_all(scheme))
+    transpose = subroutine(build_transpose(tile.bytes_each))
     size, products, square, lanes = tile.bytes_each, count**2, taps**2, tile.lanes
-    pixel = width * size
+    pixel, vector = width * size, lanes * size
 
     def kernel(args: int, tid: int, threads: int) -> int:
         dw, partial = slot(args, 0), slot(args, 1)
         channels, outputs, filled = slot(args, 2), slot(args, 3), slot(args, 4)
         chunks, sums = slot(args, 5), slot(args, 6)
-        panels = (outputs + width - 1) // width
-        start, stop = share(panels * channels, 1, tid, threads)
+        back = sums + products * pixel
+        panels, blocks = (outputs + width - 1) // width, (channels + _SOME - 1) // _SOME
+        start, stop = share(panels * blocks, 1, tid, threads)
         for unit in range(start, stop):
-            p, c = unit // channels, unit % channels
-            for chunk in range(chunks):
-                for f in range(products):
-                    place = ((chunk * products + f) * panels + p) * filled + c
-                    source, to = partial + place * pixel, sums + f * pixel
-                    if chunk == 0:
-                        for j in range(width):
-                            put_sum(to, j, get(source, j))
-                    else:
-                        for j in range(width):
-                            put_sum(to, j, get_sum(to, j) + get(source, j))
-            back = sums + products * pixel
-            vector = lanes * size
-            transform(back, taps * pixel, pixel, vector, sums, count * pixel, pixel, width // lanes)
-            for o in range(min(outputs - p * width, width)):
-                to = dw + ((p * width + o) * channels + c) * square * size
-                for k in range(square):
-                    put(to, k, get_sum(back, k * width + o))
+            p, first = unit // blocks, unit % blocks * _SOME
+            some = min(channels - first, _SOME)
+            for c in range(some):
+                source = partial + (p * filled + first + c) * pixel
+                add_all(sums, source, panels * filled * pixel, chunks)
+                to = back + c * square * pixel
+                transform(
+                    to, taps * pixel, pixel, vector, sums, count * pixel, pixel, width // lanes
+                )
+            to = dw + (p * width * channels + first) * square * size
+            row = channels * square * size
+            transpose(to, row, back, pixel, some * square, min(outputs - p * width, width))
         return 0
 
     return kernel
+
+
+def _build_add_all(scheme: Scheme) -> Callable[..., None]:
+    """`f(sums, partial, matrix, chunks)`: a row of every product, `matrix` bytes apart, summed over
+    the chunks in order."""
+    from dnnc.kernels.intrinsics import load, store
+
+    dtype, width, products = scheme.dtype, scheme.width, scheme.count**2
+    get, get_sum, put_sum = load(dtype, 1), load(dtype, 2), store(dtype, 2)
+    pixel = width * scheme.tile.bytes_each
+
+    def add_all(sums: int, partial: int, matrix: int, chunks: int) -> None:
+        for f in range(products):
+            to, source = sums + f * pixel, partial + f * matrix
+            for j in range(width):
+                put_sum(to, j, get(source, j))
+            for _ in range(1, chunks):
+                source += products * matrix
+                for j in range(width):
+                    put_sum(to, j, get_sum(to, j) + get(source, j))
+
+    return add_all
