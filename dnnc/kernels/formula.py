@@ -7,6 +7,7 @@ Generated source holds names chosen here and constants by name; what the names s
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -52,6 +53,16 @@ class Source:
         name = f"{kind}_{dtype}_{'any' if buffer is None else buffer}"
         self.accesses[name] = (kind, dtype.value, buffer)
         return name
+
+    def renamed(self, names: Mapping[str, str]) -> Source:
+        """The same with the memory accesses that have a new name, under that name."""
+        accesses: dict[str, tuple[str, str, int | None]] = {}
+        for name, (kind, dtype, buffer) in self.accesses.items():
+            if buffer is None:
+                accesses[name] = (kind, dtype, buffer)
+            elif name in names:
+                accesses[names[name]] = (kind, dtype, int(names[name].rsplit("_", 1)[-1]))
+        return Source(self.operations, accesses, self.constants)
 
     def key(self, text: str) -> str:
         """All that decides the code, as text."""

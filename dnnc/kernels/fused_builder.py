@@ -13,7 +13,15 @@ from dnnc.ir.types import DType
 from dnnc.kernels.abi import Argument, Buffer, Call, Kernel, make_kernel
 from dnnc.kernels.formula import Source, Term
 from dnnc.kernels.fused_plan import EXPENSIVE, Phases
-from dnnc.kernels.fused_source import STEPS, Arguments, Memory, Terms, Writer, identity
+from dnnc.kernels.fused_source import (
+    STEPS,
+    Arguments,
+    Memory,
+    Terms,
+    Writer,
+    identity,
+    renumbered,
+)
 from dnnc.kernels.space import Space, View
 from dnnc.ops.control import Fused
 from dnnc.ops.creation import Constant
@@ -230,9 +238,10 @@ class Builder:
         self, name: str, flops: Dim | None = None, in_place: tuple[tuple[Value, Value], ...] = ()
     ) -> Call:
         self.writer.drop_unused_bases()
-        prologue, arguments = self.arguments.used(self.writer.names())
+        self.writer.lines, names = renumbered(self.writer.lines)
+        prologue, arguments = self.arguments.used(names)
         text = self.writer.text(prologue)
-        source = self.source
+        source = self.source.renamed(names)
         kernel: Kernel = make_kernel(name, lambda: _function(text, source), source.key(text))
         kernel = replace(kernel, source=text)
         return Call(kernel, arguments, flops or dim(0), in_place)

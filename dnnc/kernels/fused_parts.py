@@ -6,7 +6,7 @@ cut into parts depends on sizes alone, and so does the order of additions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dnnc.ir.dims import ceil_div, product
 from dnnc.ir.graph import Node, Value
@@ -24,14 +24,14 @@ _PARTS, _FEWEST_ROWS, _MOST_ROWS = 16, 64, 2048
 
 
 def part_calls(body: Body) -> list[Call]:
-    """A call for each sweep, and one for what is known after the last where that sweep reduces."""
+    """A call for each sweep, and one for what is known after the last."""
     axes, phases = body.space.axes, body.phases
     rows = axes[phases.reduced[0]].size
     most = product([axis.size for axis in axes if not axis.reduced])
     most = most * (ceil_div(rows, _MOST_ROWS) + _PARTS)
     parts = {n: Scratch(most * n.results[0].type.dtype.size) for n in phases.reductions}
     calls = [_Sweep(body, parts).write(phase) for phase in range(phases.count)]
-    if phases.kept and phases.targets(phases.count - 1)[0]:
+    if phases.kept:
         calls.append(_Sweep(body, parts).join())
     return calls
 
@@ -52,12 +52,9 @@ class _Sweep:
     def write(self, phase: int) -> Call:
         b = self.b
         reductions, outputs = b.phases.targets(phase)
-        final = phase == b.phases.count - 1 and not reductions
-        kept = b.phases.kept if final else []
         targets = [n.operands[0] for n in reductions] + outputs
         at_once = rows_at_once(targets, lambda value: b.phases.varying[value])
         joined, values = self.needs(targets)
-        joined = list(dict.fromkeys([*joined, *self.needs(kept)[0]]))
         outer = b.extent(self.outer)
         b.writer.add("low = 0", f"high = {self.length}", *self.count_parts())
         b.writer.add(f"start, stop = share({outer} * parts, 1, tid, threads)")
@@ -65,8 +62,8 @@ class _Sweep:
             b.writer.add("row = 0")
             self.prepare(joined, values)
         with b.writer.block("for turn in range(start, stop):"):
-            # Every other sweep goes back, and finds in the cache what the one before read last.
-            b.writer.add("unit = start + stop - 1 - turn" if phase % 2 else "unit = turn")
+            # Every other sweep goes back, and finds in the cache what was read or written last.
+            b.writer.add("unit = turn" if phase % 2 else "unit = start + stop - 1 - turn")
             size = b.size(self.rows)
             b.writer.add("part = unit % parts", f"first = min(part * block, {size})")
             b.writer.add(f"end = min(first + block, {size})")
@@ -78,10 +75,7 @@ class _Sweep:
                 if self.outer:
                     self.prepare(joined, values)
                 self.reduce(phase, reductions, outputs, at_once)
-                if kept:
-                    with b.writer.block("if part == 0:"):
-                        self.store_kept()
-        return b.call("reduce_columns", flops_of(self.body), self.in_place(phase, bool(kept)))
+        return b.call("reduce_columns", flops_of(self.body), self.in_place(outputs))
 
     def join(self) -> Call:
         """What is known after the last sweep."""
@@ -93,24 +87,16 @@ class _Sweep:
             b.split_index("place", self.outer)
             with b.moved(self.outer):
                 self.prepare(self.needs(b.phases.kept)[0], [])
-                self.store_kept()
-        return b.call("reduce_join", in_place=self.body.in_place())
+                with b.writer.block(f"for i{self.last} in range(low, high):"):
+                    terms = b.terms(self.last)
+                    terms.stored = dict(self.stored)
+                    b.store(terms, b.phases.kept)
+        return b.call("reduce_join", in_place=self.in_place(b.phases.kept))
 
-    def in_place(self, phase: int, kept: bool) -> tuple[tuple[Value, Value], ...]:
-        """Those pairs whose result this call stores. Others may read the operands of kept results
-        when one thread stores them."""
-        phases, found = self.b.phases, []
-        inner = {outside: inside for inside, outside in self.body.inputs.items()}
-        stored = {result: inside for inside, result in self.body.outputs}
-        for result, operand in self.body.in_place():
-            inside = stored[result]
-            if inside in phases.full:
-                fits = phases.rank[inside] == phase
-            else:
-                fits = kept and phases.last_phase_that_loads(inner[operand]) < 0
-            if fits:
-                found.append((result, operand))
-        return tuple(found)
+    def in_place(self, stored: Sequence[Value]) -> tuple[tuple[Value, Value], ...]:
+        """Those pairs whose result this call stores."""
+        here = {result for inside, result in self.body.outputs if inside in stored}
+        return tuple(pair for pair in self.body.in_place() if pair[0] in here)
 
     def count_parts(self) -> tuple[str, ...]:
         """Lines that set the number of parts and the rows of each."""
@@ -123,24 +109,12 @@ class _Sweep:
         )
 
     def needs(self, targets: Sequence[Value]) -> tuple[list[Node], list[Value]]:
-        """What values take from earlier sweeps: finished reductions, and values made of them."""
+        """What values take from earlier sweeps: finished reductions, and values that are made of
+        them and do not vary from row to row."""
         phases = self.b.phases
-        reductions: list[Node] = []
-        values: list[Value] = []
-        pending, seen = list(targets), set(targets)
-        while pending:
-            value = pending.pop()
-            if value.node is None:
-                continue
-            if phases.is_reduction(value):
-                reductions.append(value.node)
-                continue
-            if not phases.varying[value] and phases.rank[value] > 0:
-                values.append(value)
-            fresh = [v for v in value.node.operands if v not in seen]
-            seen.update(fresh)
-            pending += fresh
-        return reductions, values
+        border = _reached(targets, lambda v: not phases.varying[v] and phases.rank[v] > 0)
+        reductions = [v.node for v in _reached(border, phases.is_reduction) if v.node]
+        return reductions, [value for value in border if not phases.is_reduction(value)]
 
     def prepare(self, reductions: list[Node], values: list[Value]) -> None:
         """Join the parts of reductions, and compute values that depend on them alone."""
@@ -208,9 +182,16 @@ class _Sweep:
 
         tiled_rows(b, b.phases.reduced, ("first", "end"), at_once, each, before, after)
 
-    def store_kept(self) -> None:
-        b = self.b
-        with b.writer.block(f"for i{self.last} in range(low, high):"):
-            terms = b.terms(self.last)
-            terms.stored = dict(self.stored)
-            b.store(terms, b.phases.kept)
+
+def _reached(targets: Sequence[Value], stops: Callable[[Value], bool]) -> list[Value]:
+    """Where a walk from values to what they are made of stops."""
+    found, pending, seen = [], list(targets), set(targets)
+    while pending:
+        value = pending.pop()
+        if stops(value):
+            found.append(value)
+            continue
+        fresh = [v for v in (value.node.operands if value.node else ()) if v not in seen]
+        seen.update(fresh)
+        pending += fresh
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 from dnnc.ops.reduce import Reduction
 from dnnc.ops.shape import Broadcast, Reshape
 
-__all__ = ["STEPS", "Arguments", "Memory", "Terms", "Writer", "identity"]
+__all__ = ["STEPS", "Arguments", "Memory", "Terms", "Writer", "identity", "renumbered"]
 
 #: For each reduction the operation of one step, and the one that joins two parts in a fixed order.
 STEPS = {
@@ -86,6 +86,26 @@ class Writer:
         return "\n".join([*lines, *self.lines, "    return 0"])
 
 
+def renumbered(lines: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Lines with buffers and sizes numbered by where they come up, and the new name of each.
+
+    So calls that compute the same are one kernel, whatever else their bodies hold.
+    """
+    names: dict[str, str] = {}
+    buffers: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+
+    def new_name(match: re.Match[str]) -> str:
+        kind, number, rest = match.groups()
+        counts = sizes if kind == "n" else buffers
+        found = f"{kind}{counts.setdefault(number, len(counts))}{rest}"
+        return names.setdefault(match[0], found)
+
+    return [_NUMBER.sub(new_name, line) for line in lines], names
+
+
+#: Names of addresses, sizes, offsets and accesses, with the number of the buffer or size.
+_NUMBER = re.compile(r"\b(a|n|b|(?:load|store)_[a-z0-9]+_)(\d+)((?:_\d+)?)\b")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _BASE = re.compile(r"\s*(b\d+_\d+) = ")
 
@@ -131,9 +151,11 @@ class Arguments:
         self.names.append(name)
         self.list.append(argument)
 
-    def used(self, names: set[str]) -> tuple[list[str], tuple[Argument, ...]]:
-        """Lines that read the slots of those arguments that have a use, and these arguments."""
-        kept = [(n, a) for n, a in zip(self.names, self.list, strict=True) if n in names]
+    def used(self, names: Mapping[str, str]) -> tuple[list[str], tuple[Argument, ...]]:
+        """Lines that read the slots of those arguments that have a new name, in the order of these
+        names, and the arguments."""
+        found = dict(zip(self.names, self.list, strict=True))
+        kept = [(new, found[old]) for old, new in names.items() if old in found]
         lines = [f"{name} = slot(args, {k})" for k, (name, _) in enumerate(kept)]
         return lines, tuple(argument for _, argument in kept)
 
