@@ -299,7 +299,12 @@ def tanh(m: Arithmetic, x: Number) -> Number:
 
 def sigmoid(m: Arithmetic, x: Number) -> Number:
     """1 / (1 + e**-x), without overflow on either side."""
-    e = exp(m, m.builder.fneg(m.absolute(x)))
+    size = m.builder.fneg(m.absolute(x))
+    p, n = _exp_parts(m, size)
+    # By too large a power of two first, which is a normal number also where the result is not.
+    far = 512 if m.wide else 64
+    e = m.mul(m.mul(p, m.power_of_two(m.builder.add(n, m.integer(far)))), 2.0**-far)
+    e = m.select(m.compare("<", size, -746.0 if m.wide else -104.0), 0.0, e)
     share = m.div(1.0, m.add(e, 1.0))
     return m.select(m.compare("<", x, 0.0), m.mul(e, share), share)
 
