@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from dnnc import environment
 
-__all__ = ["cache_directory", "write_atomically"]
+__all__ = ["cache_directory", "sources_digest", "write_atomically"]
 
 
 def cache_directory() -> Path | None:
@@ -48,3 +50,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@cache
+def sources_digest(folder: Path) -> str:
+    """A hash of the Python files in a folder: what they have made is stale when it changes."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -60,6 +60,12 @@ def _width(text: str) -> int | None:
     return {"": None, "128": 128, "256": 256, "512": 512}[text]
 
 
+def _kept(text: str) -> str:
+    if text not in ("on", "shipped", "off"):
+        raise ValueError(text)
+    return text
+
+
 def _folder(text: str) -> Path | None:
     if text == "off":
         return None
@@ -105,11 +111,20 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "DNNC_CACHE",
-        "folder of compiled kernels; empty for `dnnc` in the user's cache folder, "
-        "`off` to keep nothing on disk",
+        "folder of compiled kernels and measured choices; empty for `dnnc` in the user's cache "
+        "folder, `off` to keep nothing on disk",
         "a folder, empty, or `off`",
         "",
         _folder,
+    ),
+    Variable(
+        "DNNC_TUNE",
+        "which measured choices between methods programs take: `on` for those of `dnnc tune`, then "
+        "those that come with the compiler for the kind of processor; `shipped` for the latter "
+        "alone; `off` for neither, so that nothing but the program decides",
+        "`on`, `shipped` or `off`",
+        "on",
+        _kept,
     ),
 )
 
@@ -157,6 +172,11 @@ def vector_bits() -> int | None:
     """The width of vectors that DNNC_VECTOR_BITS limits kernels to, or None."""
     bits: int | None = _read("DNNC_VECTOR_BITS")
     return bits
+
+
+def tune() -> str:
+    """Which measured choices programs take: "on", "shipped" or "off"."""
+    return str(_read("DNNC_TUNE"))
 
 
 def cache() -> Path | None:

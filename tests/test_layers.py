@@ -17,6 +17,7 @@ LAYERS = (
     "cache",
     "syntax",
     "ir",
+    "tuning",
     "ops",
     "autodiff",
     "std",

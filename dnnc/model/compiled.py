@@ -16,6 +16,7 @@ from dnnc.ir.interpret import interpret
 from dnnc.ir.types import DType
 from dnnc.model.arena import Arena
 from dnnc.model.arguments import Arguments, as_arrays, field_shapes
+from dnnc.model.variants import Variants, examples
 from dnnc.passes.pipeline import optimize, optimize_split
 
 __all__ = ["Compiled", "Predictor", "Runner", "Runners", "compile_graph", "require_distinct_names"]
@@ -154,8 +155,9 @@ class Runners:
 
     def __init__(self, own: Arguments, dtype: DType) -> None:
         self._own, self._dtype = own, dtype
-        self._made: dict[object, Runner] = {}
-        self._met: dict[object, Runner] = {}
+        self._first = next(iter(own.names), "")
+        self._made: dict[object, Variants[Runner]] = {}
+        self._met: dict[object, Variants[Runner]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -169,22 +171,24 @@ class Runners:
         arrays = as_arrays(given)
         met = (key, tuple([(n, a.dtype, a.ndim, a.shape[1:]) for n, a in arrays.items()]))
         with self._lock:
-            runner = self._met.get(met)
-            if runner is None:
-                runner = self._make(key, arrays, make)
-                _remember(self._met, met, runner)
-        return runner
+            variants = self._met.get(met)
+            if variants is None:
+                variants = self._make(key, arrays, make)
+                _remember(self._met, met, variants)
+        return variants.find(examples(arrays, self._first))
 
-    def _make(self, key: object, arrays: Mapping[str, np.ndarray], make: Make) -> Runner:
+    def _make(self, key: object, arrays: Mapping[str, np.ndarray], make: Make) -> Variants[Runner]:
         fields = field_shapes(arrays, self._dtype)
         full = (key, tuple((name, f.dtype, f.shape) for name, f in fields.items()))
         if full not in self._made:
             self._own.fit({n: a for n, a in arrays.items() if n in self._own.names})
-            _remember(self._made, full, make(fields))
+            _remember(self._made, full, Variants(lambda: make(fields)))
         return self._made[full]
 
 
-def _remember(runners: dict[object, Runner], key: object, runner: Runner) -> None:
+def _remember(
+    runners: dict[object, Variants[Runner]], key: object, runner: Variants[Runner]
+) -> None:
     while len(runners) >= _KEPT:
         runners.pop(next(iter(runners)))
     runners[key] = runner

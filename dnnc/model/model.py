@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from dnnc.model.compiled import Predictor, Runner, Runners
 from dnnc.model.losses import LOSS, gradients_graph
 from dnnc.model.settings import element_type, split_settings
 from dnnc.model.trainer import Trainer
+from dnnc.model.variants import Variants, examples
 from dnnc.model.weights import OPTIMIZER, Weights, read_weights, save_weights
 from dnnc.passes.pipeline import optimize
 from dnnc.syntax.parse import parse_expression
@@ -63,8 +63,10 @@ class Model:
         self.parameters = self._weights(self.network.parameters)
         self.states = self._weights(self.network.states)
         self._predict: Predictor | None = None
+        self._predictors = Variants(
+            lambda: Predictor(self.network.predict, self.arena, self.threads)
+        )
         self._runners = self.runners()
-        self._lock = threading.Lock()
 
     def _weights(self, names: Iterable[str]) -> Weights:
         return Weights(self.arena.arrays, names, self.arena.note_change)
@@ -114,14 +116,13 @@ class Model:
 
         Raises DnnError (E412) where an input is missing or does not fit.
         """
-        results = (self._predict or self._compiled())(inputs, {"seed": self.seed, "step": 1})
+        results = (self._predict or self._compiled(inputs))(inputs, {"seed": self.seed, "step": 1})
         return next(iter(results.values())) if len(results) == 1 else results
 
-    def _compiled(self) -> Predictor:
-        with self._lock:
-            if self._predict is None:
-                self._predict = Predictor(self.network.predict, self.arena, self.threads)
-            return self._predict
+    def _compiled(self, inputs: Mapping[str, Any]) -> Predictor:
+        found = self._predictors.find(examples(inputs, next(iter(self.network.inputs), "")))
+        self._predict = self._predictors.only
+        return found
 
     def value_and_grad(
         self, loss: str, /, *, training: bool = True, **inputs: Any

@@ -103,6 +103,20 @@ class Executable:
         with self._lock:
             self._feeds.hold(inputs)
 
+    def shortest(self, inputs: Mapping[str, np.ndarray], repetitions: int) -> float:
+        """Seconds of the shortest of several runs, without what Python does around them. The arrays
+        of the caller stay as they are."""
+        with self._lock:
+            program, outputs = self._prepare(self._feeds.take(self._copied(inputs)))
+            best = float("inf")
+            for _ in range(repetitions):
+                start = time.perf_counter()
+                program.run()
+                best = min(best, time.perf_counter() - start)
+            self._feeds.forget()
+            del outputs
+        return best
+
     def profile(self, inputs: Mapping[str, np.ndarray], repetitions: int = 5) -> list[ProfileEntry]:
         """Time of each step. The arrays of the caller stay as they are."""
         with self._lock:

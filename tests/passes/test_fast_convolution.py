@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dnnc.ir.dims import Dim, dim
-from dnnc.ir.graph import Graph
+from dnnc.ir.graph import Graph, Value
 from dnnc.ir.text import parse_graph
+from dnnc.ir.types import DType, TensorType
 from dnnc.ops.channels_last import ConvLast, ConvLastWeightGradient, PackWeights
 from dnnc.ops.conv import Movement
 from dnnc.passes import layout
@@ -24,7 +25,8 @@ PLAIN: Movement = {
 def tile(taps: tuple[int, int], channels: int, size: tuple[Dim | int, Dim | int], **how: object):
     movement: Movement = {**PLAIN, **how}  # type: ignore[typeddict-item]
     kernel = (dim(taps[0]), dim(taps[1]))
-    return winograd_tile(movement, kernel, dim(channels), dim(8), tuple(map(dim, size)))
+    x = Value(TensorType(DType.F32, (dim("n"), dim("h"), dim("w"), dim(channels))))
+    return winograd_tile("predict", x, movement, kernel, dim(8), tuple(map(dim, size)))
 
 
 def test_sizes_that_pay() -> None:

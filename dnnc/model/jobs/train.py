@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ from dnnc.elaborate.network import FieldShape
 from dnnc.elaborate.options import TrainOptions, read_options
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.elaborate.training import plan_training
-from dnnc.model.compiled import compile_graph, require_distinct_names
+from dnnc.ir.graph import Graph
+from dnnc.model.compiled import Compiled, compile_graph, require_distinct_names
 from dnnc.model.job import Job, job_kind
 from dnnc.syntax import tree
+from dnnc.tuning.decisions import batch
 
 if TYPE_CHECKING:
     from dnnc.model.program import Program
@@ -116,9 +119,15 @@ class TrainJob(Job):
         return train(
             plan,
             dataset,
-            compile=compile_graph,
+            compile=partial(_compiled, plan.batch),
             folder=folder,
             resume=resume,
             progress=progress,
             program=self.program.text,
         )
+
+
+def _compiled(size: int, graph: Graph) -> Compiled:
+    """A graph of a job with batches of that size; the last of an epoch may be smaller."""
+    with batch(size):
+        return compile_graph(graph)

@@ -64,7 +64,7 @@ class _Layout:
 
     def __init__(self, graph: Graph, nodes: list[Node], fixed: set[Value] | None) -> None:
         self.graph, self.nodes = graph, nodes
-        self.images, self.packing = Images(), Packing()
+        self.images, self.packing = Images(), Packing(once=fixed is None)
         self.fixed = fixed
         # Flattened images, and weights by which they are multiplied, in the order of pixels.
         self.flat: dict[Value, Value] = {}

@@ -16,7 +16,7 @@ from dnnc.ops.channels_last import (
 from dnnc.ops.conv import Conv, ConvInputGradient, Convolution, ConvWeightGradient, Movement
 from dnnc.ops.pool import Pooling, SumPoolGradient
 from dnnc.ops.windows import Padding
-from dnnc.passes.fast_convolution import winograd_tile
+from dnnc.passes.fast_convolution import Step, winograd_tile
 from dnnc.passes.layout.images import last_shape
 
 __all__ = ["Packing", "is_image_node", "pool_last"]
@@ -42,16 +42,20 @@ def pool_last(op: Pooling, *operands: Value) -> Value:
 
 
 class Packing:
-    """Convolutions of one graph; a weight is packed once for all that need it alike."""
+    """Convolutions of one graph; a weight is packed once for all that need it alike.
 
-    def __init__(self) -> None:
+    `once` says that weights do not change, so that packing them costs nothing.
+    """
+
+    def __init__(self, once: bool) -> None:
+        self._forward: Step = "predict" if once else "forward"
         self._packed: dict[tuple[Value, Operator], Value] = {}
 
     def conv(self, op: Conv, x: Value, w: Value, size: tuple[Dim, ...]) -> Value:
         """y [N, Ho, Wo, O], of that `size` [Ho, Wo], of x [N, H, W, C] and the weight w [O, C /
         groups, kh, kw]."""
         kernel = _kernel(w)
-        tile = winograd_tile(op.movement, kernel, x.shape[3], w.shape[0], size)
+        tile = winograd_tile(self._forward, x, op.movement, kernel, w.shape[0], size)
         packed = self._pack(w, PackWeights(groups=op.groups, tile=tile))
         last = ConvLast(**op.movement, outputs=w.shape[0], kernel=kernel, tile=tile)
         return apply(last, x, packed)
@@ -66,7 +70,7 @@ class Packing:
             strided = ConvLastInputGradient(**op.movement, kernel=kernel, shape=shape)
             return apply(strided, dy, self._pack(w, pack))
         movement: Movement = {**op.movement, "pads": _backward_pads(op, kernel)}
-        tile = winograd_tile(movement, kernel, dy.shape[3], shape[3], shape[1:3])
+        tile = winograd_tile("input", dy, movement, kernel, shape[3], shape[1:3])
         packed = self._pack(w, PackWeights(groups=op.groups, tile=tile, backward=True))
         plain = ConvLast(**movement, outputs=shape[3], kernel=kernel, tile=tile)
         return apply(plain, dy, packed)
@@ -74,7 +78,7 @@ class Packing:
     def weight_gradient(self, op: ConvWeightGradient, x: Value, dy: Value) -> Value:
         """dw [O, C / groups, kh, kw] of x [N, H, W, C] and dy [N, Ho, Wo, O]."""
         kernel, size = (op.shape[2], op.shape[3]), dy.shape[1:3]
-        tile = winograd_tile(op.movement, kernel, x.shape[3], dy.shape[3], size)
+        tile = winograd_tile("weight", x, op.movement, kernel, dy.shape[3], size)
         return apply(ConvLastWeightGradient(**op.movement, tile=tile, shape=op.shape), x, dy)
 
     def _pack(self, w: Value, op: PackWeights) -> Value:

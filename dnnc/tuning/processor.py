@@ -1,0 +1,68 @@
+"""The processor, without asking LLVM: programs that are compiled already start without it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from dnnc import environment
+
+__all__ = ["Processor", "processor"]
+
+#: What tells one processor from another in Linux' description, on x86 and ARM.
+_TELLING = {
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "stepping",
+    "cache size",
+    "flags",
+    "CPU implementer",
+    "CPU part",
+    "CPU revision",
+    "Features",
+}
+_WIDE = {"avx512f", "avx512vl", "avx512dq"}
+#: Enough for the first processor; there may be hundreds.
+_CHARACTERS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """`kind` is the architecture and its vectors ("x86_64 avx512"), for which choices are shipped;
+    `facts` all that is known of the processor; `name` what people call it."""
+
+    name: str
+    kind: str
+    facts: str
+
+
+def processor() -> Processor:
+    """The processor of this machine, as far as DNNC_VECTOR_BITS lets kernels use it."""
+    return _processor(environment.vector_bits() or 512)
+
+
+@cache
+def _processor(bits: int) -> Processor:
+    facts, machine = _described(), platform.machine()
+    flags = set(facts.get("flags", "").split())
+    widths = (("avx512", 512, flags >= _WIDE), ("avx2", 256, "avx2" in flags))
+    usable = (f"{machine} {name}" for name, width, found in widths if found and width <= bits)
+    kind = next(usable, machine)
+    listed = (f"{name}: {facts[name]}" for name in sorted(_TELLING & facts.keys()))
+    return Processor(facts.get("model name", machine), kind, "\n".join((kind, *listed)))
+
+
+def _described() -> dict[str, str]:
+    """Linux' description of the first processor; empty elsewhere."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_CHARACTERS)
+    except OSError:
+        return {}
+    lines = text.partition("\n\n")[0].splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
