@@ -5,7 +5,8 @@ Four shapes of loops, chosen by which axes are reduced:
     flat     nothing is reduced: rows of the last axis, spread over threads
     row      the last axis is reduced: accumulators in registers, a unit for each kept element
     split    everything is reduced: a fixed number of parts, which the next call joins
-    column   the last axis is kept: accumulators for a block of columns, rows are walked in order
+    column   the last axis is kept: accumulators for a block of columns, or for parts of the rows
+             where columns are few
 
 The order of additions depends on sizes alone, never on the number of threads.
 """

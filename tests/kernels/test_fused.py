@@ -192,6 +192,20 @@ def test_batch_norm_with_channels_last(channels: int) -> None:
         check(fused_graph([x, dy, r, g, old], outputs, space, (0, 1)), *SIZES, rtol=1e-3)
 
 
+def test_sweeps_of_different_bodies_share_kernels() -> None:
+    space = ["n", "m", 16]
+    x, r = value(DType.F32, space), value(DType.F32, space)
+    _, _, y = norm(x, (0, 1), ops.size(dim("n") * dim("m"), DType.F32))
+    keys = []
+    for inputs, result in (([x], y), ([r, x], ops.add(y, r))):
+        graph = fused_graph(inputs, [result], space, (0, 1))
+        items = Executable(graph, threads=1).plan.items
+        keys.append([item.call.kernel.key for item in items if isinstance(item, CallItem)])
+    # The sum and the sum of squares are the same; what follows is not.
+    assert keys[0][:2] == keys[1][:2]
+    assert keys[0][2] != keys[1][2]
+
+
 def test_everything_reduced_in_several_sweeps() -> None:
     x, y = value(DType.F32, ["n", "m"]), value(DType.F32, ["n", "m"])
     loss = ops.reduce_sum(ops.multiply(ops.subtract(x, y), 0.5), (0, 1), keep=True)
