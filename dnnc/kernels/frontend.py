@@ -82,7 +82,7 @@ def compiling() -> Iterator[Any]:
     typing, target = cpu_target.typing_context, cpu_target.target_context
     infer = typing.resolve_function_type
 
-    def remembered(function: Any, arguments: tuple[Any, ...], keywords: Any) -> Any:
+    def inferred(function: Any, arguments: tuple[Any, ...], keywords: Any) -> Any:
         if keywords:
             return infer(function, arguments, keywords)
         key = function, arguments
@@ -98,11 +98,11 @@ def compiling() -> Iterator[Any]:
         gc.disable()
         typing.refresh()
         target.refresh()
-        typing.resolve_function_type = remembered
+        typing.resolve_function_type = inferred
         try:
             yield target
         finally:
             del typing.resolve_function_type
-            gc.collect(0)
             if collecting:
+                gc.collect(0)
                 gc.enable()

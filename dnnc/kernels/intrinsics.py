@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from llvmlite import ir
 from numba.core import types
@@ -64,6 +65,8 @@ _LLVM_TYPES: dict[str, ir.Type] = {
 _I64 = ir.IntType(64)
 #: Alias classes that one kernel may tell apart.
 _CLASSES = 48
+#: What was written for `mark` into each module, by buffer.
+_METADATA: WeakKeyDictionary[ir.Module, dict[int, tuple[Any, Any]]] = WeakKeyDictionary()
 
 
 @intrinsic
@@ -134,6 +137,13 @@ def mark(module: ir.Module, access: Any, buffer: int | None) -> None:
 
 def _alias_metadata(module: ir.Module, buffer: int) -> tuple[Any, Any]:
     assert 0 <= buffer < _CLASSES
+    known = _METADATA.setdefault(module, {})
+    if buffer not in known:
+        known[buffer] = _new_alias_metadata(module, buffer)
+    return known[buffer]
+
+
+def _new_alias_metadata(module: ir.Module, buffer: int) -> tuple[Any, Any]:
     domain = module.add_metadata(["dnnc"])
     scopes = [module.add_metadata([f"dnnc.buffer.{k}", domain]) for k in range(_CLASSES)]
     others = [scope for k, scope in enumerate(scopes) if k != buffer]

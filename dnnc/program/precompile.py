@@ -9,6 +9,7 @@ first process, which begins with the first, has them all and closes its pipe.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import select
 import subprocess
@@ -123,6 +124,8 @@ def from_both_ends(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 def main() -> None:
     """Compile for the process that writes a graph, behind a line with the length of its text."""
+    # A process that soon ends need not tidy up.
+    gc.disable()
     for kernel in team_kernels():
         prepare_kernel(kernel)
     pipe = sys.stdin.buffer
