@@ -242,7 +242,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
             columns = min(n - p * wide, wide)
             b, b_step = slot(args, _PANELS) + (p - g) * DEPTH * wide * size, wide * size
             if width:
-                inside = p * wide % width
+                inside = 0 if width == wide else p * wide % width
                 b = slot(args, _B) + ((p * wide - inside) * k + k0 * width + inside) * size
                 b_step = width * size
             elif p < there:

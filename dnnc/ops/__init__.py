@@ -137,7 +137,6 @@ from dnnc.ops.logic import (
 from dnnc.ops.packed import (
     PackColumns,
     PackedMatMul,
-    packed_matmul,
 )
 from dnnc.ops.pool import (
     MaxPool,
@@ -306,7 +305,6 @@ __all__ = [
     "negate",
     "not_equal",
     "operator",
-    "packed_matmul",
     "pad",
     "power",
     "random_uniform",

@@ -23,14 +23,13 @@ from dnnc.ops.base import (
     NoGradientError,
     Operator,
     TypeRuleError,
-    apply,
     check_dtype,
     check_rank,
     check_same_dtype,
     operator,
 )
 
-__all__ = ["PackColumns", "PackedMatMul", "packed_matmul"]
+__all__ = ["PackColumns", "PackedMatMul"]
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,3 @@ class PackedMatMul(_NoGradient):
         matrix = panels.swapaxes(0, 1).reshape(k, len(panels) * width)
         with np.errstate(all="ignore"):
             return (a @ matrix[:, : int(self.columns)],)
-
-
-def packed_matmul(a: Value, w: Value, width: int, transpose: bool = False) -> Value:
-    """The product of `a` and `w`, transposed or not, with `w` packed."""
-    columns = w.shape[0] if transpose else w.shape[1]
-    return apply(PackedMatMul(columns), a, apply(PackColumns(width, transpose), w))

@@ -5,18 +5,22 @@
 
 Packed panels are read from front to back. As the weight lies, rows of a panel are far apart: few of
 them fit into the cache at a time, and little of each page is used. `dnnc.passes.prepare` moves the
-packing to where it is done once after weights have changed.
+packing to where it is done once after weights have changed. A loop captures the packed weight in
+the place of one that it uses for products alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 
 from dnnc.ir.graph import Graph, Node, Value
-from dnnc.ir.rewrite import rebuild
+from dnnc.ir.rewrite import rebuild, uses
 from dnnc.ir.types import DType
+from dnnc.ops.base import apply, apply_all
+from dnnc.ops.control import Scan
 from dnnc.ops.linear import MatMul
-from dnnc.ops.packed import packed_matmul
+from dnnc.ops.packed import PackColumns, PackedMatMul
 from dnnc.passes.prepare import fixed_values
 from dnnc.passes.trace import fired
 
@@ -32,19 +36,53 @@ def run(graph: Graph) -> Graph:
     fixed = fixed_values(graph)
 
     def read_packed(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
-        width = _width(node, fixed)
-        if width is None:
+        if isinstance(node.op, Scan):
+            return _of_loop(node, operands, fixed)
+        pack = _pack(node, fixed)
+        if pack is None:
             return None
         fired("pack the weight of a product")
-        assert isinstance(node.op, MatMul)
         x, w = operands
-        return [packed_matmul(x, w, width, node.op.transpose_b)]
+        return [_product(node, x, apply(pack, w))]
 
     return rebuild(graph, read_packed)
 
 
-def _width(node: Node, fixed: set[Value]) -> int | None:
-    """Columns of a panel; None where nothing is to be packed."""
+def _of_loop(
+    node: Node, operands: tuple[Value, ...], fixed: Collection[Value]
+) -> Sequence[Value] | None:
+    """The results of a loop with packed captures; None where nothing is to be packed."""
+    op = node.op
+    assert isinstance(op, Scan)
+    inputs, given, used = list(op.body.inputs), list(operands), uses(op.body)
+    packed: dict[Value, Value] = {}
+    for k in range(op.carries + op.sequences, len(inputs)):
+        weight = inputs[k].value
+        packs = {_pack(user, {weight}) for user in used.get(weight, ())}
+        pack = packs.pop() if len(packs) == 1 and node.operands[k] in fixed else None
+        if pack is not None:
+            given[k] = apply(pack, given[k])
+            packed[weight] = Value(given[k].type, hint=weight.hint)
+            inputs[k] = dataclasses.replace(inputs[k], value=packed[weight])
+    if not packed:
+        return None
+    fired("pack the weight of products in a loop")
+
+    def read_packed(user: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
+        weight = packed.get(operands[-1]) if operands else None
+        return [_product(user, operands[0], weight)] if weight is not None else None
+
+    outputs = rebuild(op.body, read_packed).outputs
+    body = dataclasses.replace(op.body, inputs=tuple(inputs), outputs=outputs)
+    return apply_all(dataclasses.replace(op, body=body), *given)
+
+
+def _product(node: Node, x: Value, packed: Value) -> Value:
+    return apply(PackedMatMul(node.results[0].shape[1]), x, packed)
+
+
+def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | None:
+    """How to pack the weight of a product; None where it stays as it is."""
     op = node.op
     if not isinstance(op, MatMul) or op.transpose_a:
         return None
@@ -52,7 +90,7 @@ def _width(node: Node, fixed: set[Value]) -> int | None:
     widths = _WIDTHS.get(w.type.dtype)
     if widths is None or w.type.rank != 2 or w not in fixed or x in fixed:
         return None
-    columns = w.shape[0 if op.transpose_b else 1].constant
+    columns = node.results[0].shape[1].constant
     if columns is None or columns < 2:
         return None
-    return widths[columns > widths[0]]
+    return PackColumns(widths[columns > widths[0]], op.transpose_b)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dnnc
 from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret
 from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.verify import verify
+from dnnc.ops.control import Scan
 from dnnc.passes import pack
 from dnnc.passes.check import compare, random_inputs
 from dnnc.passes.pipeline import optimize_split
@@ -148,3 +150,15 @@ def test_products_of_data_are_not_packed() -> None:
     )
     assert "packed" not in print_graph(optimize_split(graph)[1])
     assert pack.run(graph) is graph
+
+
+def test_a_loop_captures_packed_weights() -> None:
+    net = dnnc.parse(
+        "model M { in x: [batch, time, 3]\n out y: [batch, time, 20]\n y = x -> lstm(20) }"
+    ).model("M")
+    graph = net.network.predict
+    before, after = optimize_split(graph)
+    loop = next(node for node in after.nodes if isinstance(node.op, Scan))
+    assert "packed_matmul" in print_graph(loop.op.body)
+    assert [o.value.type.shape[1] for o in before.outputs] == [32, 32]
+    run_split(before, after, graph)
