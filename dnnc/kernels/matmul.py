@@ -44,7 +44,7 @@ ROW = DEPTH * 8 + 64
 
 #: WIDTH is that of the panels of B where it is packed, and 0 otherwise.
 _OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
-_STRIP, _VECTOR, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(10, 18)
+_STRIP, _NARROW, _VECTOR, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(10, 19)
 
 
 @lowering(MatMul, PackedMatMul)
@@ -92,7 +92,8 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
         Scratch(dim(size), per_thread=True)
         for size in (panels, rows * ROW, 8 * (Strip.WORDS + Region.WORDS), sums)
     )
-    code = (Code(strip_kernel(dtype, tile.vectors)), Code(vector_kernel(tile)))
+    strips = (Code(strip_kernel(dtype, vectors)) for vectors in (tile.vectors, 1))
+    code = (*strips, Code(vector_kernel(tile)))
     kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
     arguments = (*values, *sizes, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
@@ -211,7 +212,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
 
     rows_of = subroutine(_build_rows(tile), returns=3)
     put = store("i64")
-    wide, size = tile.columns, tile.bytes_each
+    wide, lanes, size = tile.columns, tile.lanes, tile.bytes_each
 
     def multiply(
         args: int,
@@ -253,7 +254,8 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
             put(words, 8, c_row)
             put(words, 9, columns)
             if depth > 0:
-                call_kernel(slot(args, _STRIP), words, 0, 0)
+                narrow = columns <= lanes
+                call_kernel(slot(args, _NARROW if narrow else _STRIP), words, 0, 0)
             else:
                 for r in range(rows):
                     zero_bytes(c + r * c_row, columns * size)

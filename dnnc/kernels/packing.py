@@ -12,19 +12,20 @@ __all__ = ["build_pack", "build_transpose"]
 
 def build_pack(dtype: str, wide: int) -> Callable[..., None]:
     """`f(target, source, stride, depth, columns)`: rows of `columns` elements, each `stride`
-    bytes apart, become rows of `wide`; what lies beyond `columns` is left as it is."""
+    bytes apart, become rows of `wide`. What stands beyond `columns` there is of no use."""
     from dnnc.kernels.intrinsics import copy_bytes, load, store
 
     get, put = load(dtype, 1), store(dtype, 0)
     size = 4 if dtype == "f32" else 8
 
     def pack(target: int, source: int, stride: int, depth: int, columns: int) -> None:
-        if columns == wide:
-            for k in range(depth):
-                for j in range(wide):
-                    put(target, k * wide + j, get(source + k * stride, j))
-            return
-        for k in range(depth):
+        # Whole rows are copied faster. All but the last end before the last element that is needed.
+        beyond = (wide - columns) * size
+        whole = max(depth - (beyond + stride - 1) // stride, 0) if beyond else depth
+        for k in range(whole):
+            for j in range(wide):
+                put(target, k * wide + j, get(source + k * stride, j))
+        for k in range(whole, depth):
             copy_bytes(target + k * wide * size, source + k * stride, columns * size)
 
     return pack
