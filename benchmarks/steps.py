@@ -24,6 +24,7 @@ from dnnc.ir.graph import Graph
 from dnnc.passes.pipeline import optimize
 from dnnc.program.ceiling import measure_ceiling
 from dnnc.program.executable import Executable, ProfileEntry
+from dnnc.tuning.decisions import batch
 
 __all__ = ["Kind", "arrays_of", "by_kernel", "main"]
 
@@ -78,9 +79,10 @@ def show(case: Case, threads: int, seconds: float, console: Console) -> None:
     """Print the kernels of a case."""
     graph, variables = graph_of(case), random_variables(case)
     if case.mode == "infer":
-        graph, variables = prepared(graph, variables, threads)
+        graph, variables = prepared(graph, variables, threads, case.batch)
     else:
-        graph = optimize(graph)
+        with batch(case.batch):
+            graph = optimize(graph)
     run = Executable(graph, threads)
     arrays = arrays_of(case, graph, variables)
     best = shortest(run, arrays, seconds)

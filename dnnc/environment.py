@@ -14,7 +14,17 @@ from typing import Any
 
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 
-__all__ = ["VARIABLES", "Variable", "cache", "check", "debug", "threads", "vector_bits", "verify"]
+__all__ = [
+    "VARIABLES",
+    "Variable",
+    "cache",
+    "check",
+    "debug",
+    "snapshot",
+    "threads",
+    "vector_bits",
+    "verify",
+]
 
 register_codes(
     {
@@ -147,6 +157,11 @@ def check(environment: Mapping[str, str] | None = None) -> None:
             diagnostics.append(_unfit(_BY_NAME[name], settings[name]))
     if diagnostics:
         raise DnnError(diagnostics)
+
+
+def snapshot() -> tuple[str | None, ...]:
+    """All variables as they are set, as a key for what depends on them."""
+    return tuple([os.environ.get(name) for name in _BY_NAME])
 
 
 def debug() -> int:

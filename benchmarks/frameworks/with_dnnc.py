@@ -21,6 +21,7 @@ from dnnc.model.arena import Arena
 from dnnc.passes.pipeline import optimize_split
 from dnnc.program.executable import Executable
 from dnnc.syntax.parse import parse_expression
+from dnnc.tuning.decisions import batch
 
 __all__ = ["Dnnc", "create", "graph_of", "prepared", "random_variables"]
 
@@ -69,10 +70,13 @@ def graph_of(case: Case) -> Graph:
     return plan.step
 
 
-def prepared(graph: Graph, variables: Variables, threads: int) -> tuple[Graph, Variables]:
-    """The optimized program of a prediction, without what depends on weights alone, and the values
-    that it takes beside the data."""
-    before, after = optimize_split(graph)
+def prepared(
+    graph: Graph, variables: Variables, threads: int, examples: int
+) -> tuple[Graph, Variables]:
+    """The optimized program of a prediction for so many examples, without what depends on weights
+    alone, and the values that it takes beside the data."""
+    with batch(examples):
+        before, after = optimize_split(graph)
     values = dict(variables)
     if before.outputs:
         weights = {item.name: variables[item.name] for item in before.inputs}
@@ -98,6 +102,8 @@ class Dnnc:
             return lambda: trainer.step(**inputs)
         if self.variant == "face":
             return lambda: np.asarray(net(**inputs))
-        graph, held = prepared(net.network.predict, dict(net.variables), self.threads)
+        graph, held = prepared(
+            net.network.predict, dict(net.variables), self.threads, task.case.batch
+        )
         run, arrays = Executable(graph, self.threads), {**held, **inputs}
         return lambda: run(arrays)["logits"]

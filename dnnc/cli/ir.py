@@ -43,14 +43,16 @@ def command(
     """
     from dnnc.ir.text import print_graph
     from dnnc.passes.pipeline import optimize
+    from dnnc.tuning.decisions import batch
 
     if memory and after is not None:
         raise click.UsageError("--memory is of the finished program: leave --after out")
     program = load(file, definitions)
-    graph, batch = _graph(program, model_name(program, model), backward)
+    graph, size = _graph(program, model_name(program, model), backward)
     if after != "none":
-        graph = optimize(graph, after)
-    text = _memory(graph, batch) if memory else print_graph(graph)
+        with batch(size):
+            graph = optimize(graph, after)
+    text = _memory(graph, size) if memory else print_graph(graph)
     if json:
         answer({"name": graph.name, "after": after, "text": text})
     else:

@@ -91,23 +91,24 @@ def command(
 
 
 def _graphs(program: Program, name: str) -> list[tuple[str, Graph, int]]:
-    """The programs of a model, with the batch that each is timed at."""
-    from dnnc.passes.pipeline import optimize
-
+    """The programs of a model before any pass, with the usual size of their batches."""
     plan = training_plan(program, name)
     if plan is None:
-        graph = optimize(open_model(program, name).network.predict)
-        return [(f"{name}, predicting", graph, BATCH)]
+        return [(f"{name}, predicting", open_model(program, name).network.predict, BATCH)]
     return [
-        (f"{name}, predicting", optimize(plan.network.predict), plan.batch),
-        (f"{name}, a training step", optimize(plan.step), plan.batch),
+        (f"{name}, predicting", plan.network.predict, plan.batch),
+        (f"{name}, a training step", plan.step, plan.batch),
     ]
 
 
-def _profile(title: str, graph: Graph, batch: int, repeat: int) -> Profile:
+def _profile(title: str, graph: Graph, size: int, repeat: int) -> Profile:
+    from dnnc.passes.pipeline import optimize
     from dnnc.program.executable import Executable
+    from dnnc.tuning.decisions import batch
 
-    inputs = made_up(graph, batch)
+    with batch(size):
+        graph = optimize(graph)
+    inputs = made_up(graph, size)
     executable = Executable(graph)
     executable({key: array.copy() for key, array in inputs.items()})
     weights = _weights(graph)

@@ -104,13 +104,11 @@ def _require_use() -> None:
 
 
 def _write(path: Path, timings: Iterable[Timing]) -> None:
-    from dnnc.tuning.tables import merged, write_shipped
+    from dnnc.model.tuning import table_of
+    from dnnc.tuning.tables import write_shipped
 
-    table = merged({}, {})
-    for timing in timings:
-        table = merged(table, {timing.decision: {timing.case: {timing.amount: timing.choice}}})
     try:
-        write_shipped(path, table)
+        write_shipped(path, table_of(timings))
     except (OSError, ValueError) as error:
         raise DnnError(Diagnostic("E909", f"{path}: {error}")) from None
 

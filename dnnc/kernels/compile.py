@@ -21,7 +21,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from dnnc.cache import cache_directory, write_atomically
+from dnnc.cache import cache_directory, sources_digest, write_atomically
 from dnnc.kernels.abi import Kernel
 from dnnc.kernels.target import host, target_machine
 
@@ -141,13 +141,9 @@ def _read_entry(path: Path) -> bytes | None:
 @cache
 def _fingerprint() -> str:
     """What decides machine code besides the kernel's key."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    target = host()
+    target, sources = host(), sources_digest(Path(__file__).parent)
     facts = (target.cpu, target.features, version("numba"), version("llvmlite"), sys.version_info)
-    digest.update(repr(facts).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(f"{sources} {facts!r}".encode()).hexdigest()
 
 
 def compile_object(kernel: Kernel) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from dnnc.tuning.decisions import Question, asked, batch
 if TYPE_CHECKING:
     from dnnc.model.program import Program
 
-__all__ = ["Timing", "questions", "tune"]
+__all__ = ["Timing", "questions", "questions_of", "settle", "table_of", "tune"]
 
 #: Another candidate than the rule of thumb's is taken where it saves at least this share.
 MARGIN = 0.05
@@ -55,12 +55,25 @@ def tune(
 
     Raises DnnError where the model is at fault, and OSError where the cache cannot be written.
     """
+    found = questions(program, model, batches)
+    return settle(found, force=force, threads=threads, seconds=seconds, report=report)
+
+
+def settle(
+    found: Iterable[tuple[Question, int]],
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    seconds: float = 0.5,
+    report: Callable[[Timing], None] | None = None,
+) -> list[Timing]:
+    """Measure what is not known of these questions and amounts, and keep it; see `tune`."""
     taken = []
-    for question, amount in questions(program, model, batches):
+    for question, amount in found:
         timing = _known(question, amount) if not force else None
         if timing is None:
             timing = _timed(question, amount, threads, seconds)
-            tables.store({timing.decision: {timing.case: {amount: timing.choice}}})
+            tables.store(table_of([timing]))
         taken.append(timing)
         if report is not None:
             report(timing)
@@ -69,22 +82,37 @@ def tune(
 
 def questions(program: Program, model: str, batches: Collection[int]) -> list[tuple[Question, int]]:
     """What the programs of a model have to decide, and for which amounts; each once."""
+    return questions_of(_programs(program, model, batches))
+
+
+def questions_of(
+    programs: Iterable[tuple[int, Callable[[], object]]],
+) -> list[tuple[Question, int]]:
+    """What programs have to decide, given sizes of batches with what runs the passes for them."""
     found: dict[tuple[str, str, int], tuple[Question, int]] = {}
-    for size, run in _programs(program, model, batches):
+    for size, run in programs:
         with batch(size), asked() as noted:
             run()
             for question in noted:
-                count = question.count
-                if count is not None:
+                if (count := question.count) is not None:
                     key = question.decision.name, question.key, count
                     found.setdefault(key, (question, count))
     return list(found.values())
 
 
+def table_of(timings: Iterable[Timing]) -> tables.Table:
+    """The choices alone."""
+    table: tables.Table = {}
+    for timing in timings:
+        found = {timing.decision: {timing.case: {timing.amount: timing.choice}}}
+        table = tables.merged(table, found)
+    return table
+
+
 def _programs(
     program: Program, model: str, batches: Collection[int]
 ) -> Iterator[tuple[int, Callable[[], object]]]:
-    """Sizes of batches with what compiles a program for them up to machine code."""
+    """Sizes of batches with what runs the passes on a program for them."""
     plan = _training(program, model)
     network = plan.network if plan is not None else program.model(model).network
     sizes = sorted({*batches, *([plan.batch] if plan is not None else [])})

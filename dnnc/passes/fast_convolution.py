@@ -19,7 +19,7 @@ from dnnc.ops.channels_last import ConvLast, ConvLastWeightGradient, PackWeights
 from dnnc.ops.conv import Movement
 from dnnc.tuning.decisions import Case, Question, choose, decision
 
-__all__ = ["Step", "winograd_tile"]
+__all__ = ["METHOD", "Step", "winograd_tile"]
 
 #: What is computed: a result by weights that are packed once ("predict") or anew in every step
 #: ("forward"), or a gradient by "input" or by "weight".
@@ -53,7 +53,7 @@ def winograd_tile(
         "taps": kernel[0].constant or 0,
         **dict(zip(("channels", "outputs", "high", "wide"), sizes, strict=True)),
     }
-    question = Question(_METHOD, tuple(case.items()), images)
+    question = Question(METHOD, tuple(case.items()), images)
     return choose(question) if len(_methods(question.case)) > 1 else 0
 
 
@@ -105,4 +105,4 @@ def _number(case: Case, name: str) -> int:
 
 
 #: The size of tiles; 0 for the direct method.
-_METHOD = decision("convolution", _methods, _usual, _alone)
+METHOD = decision("convolution", _methods, _usual, _alone)

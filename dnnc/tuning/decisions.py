@@ -15,10 +15,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dnnc import environment
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Graph
-from dnnc.tuning.tables import Table, measured, shipped
+from dnnc.tuning.tables import consulted
 
 __all__ = [
     "DECISIONS",
@@ -158,14 +157,7 @@ def depends_on_batch(question: Question) -> bool:
 
 def _known(question: Question) -> list[Mapping[int, int]]:
     """What tables hold for a question, the first to be asked first."""
-    return [table.get(question.decision.name, {}).get(question.key, {}) for table in _tables()]
-
-
-def _tables() -> list[Table]:
-    kept = environment.tune()
-    if kept == "off":
-        return []
-    return [measured(), shipped()] if kept == "on" else [shipped()]
+    return [table.get(question.decision.name, {}).get(question.key, {}) for table in consulted()]
 
 
 def _ratio(a: int, b: int) -> float:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
+from dnnc import environment
 from dnnc.cache import cache_directory, sources_digest, write_atomically
 from dnnc.tuning.processor import processor
 
 __all__ = [
     "Table",
+    "consulted",
     "measured",
     "measured_path",
     "merged",
@@ -33,7 +35,20 @@ __all__ = [
 Table: TypeAlias = Mapping[str, Mapping[str, Mapping[int, int]]]
 
 _SHIPPED = Path(__file__).with_name("defaults.json")
-_KERNELS = Path(__file__).resolve().parents[1] / "kernels"
+_KERNELS = Path(__file__).parents[1] / "kernels"
+
+
+def consulted() -> Sequence[Table]:
+    """The tables that choices are looked up in, the first to be asked first."""
+    return _consulted(environment.snapshot())
+
+
+@lru_cache(maxsize=1)
+def _consulted(settings: tuple[str | None, ...]) -> Sequence[Table]:
+    kept = environment.tune()
+    if kept == "off":
+        return ()
+    return (measured(), shipped()) if kept == "on" else (shipped(),)
 
 
 def measured() -> Table:
@@ -74,6 +89,7 @@ def store(choices: Table) -> Path | None:
         table = merged(_table_of(path), choices)
         write_atomically(path, _text(table).encode() + b"\n")
     _table_of.cache_clear()
+    _consulted.cache_clear()
     return path
 
 
