@@ -288,6 +288,13 @@ def test_layer(layer: str) -> None:
     check(build(layer, shape), shape, reference, training=False)
 
 
+def test_attention_that_keeps_its_scores() -> None:
+    def reference(x: Any, w: Weights) -> Any:
+        return _attention(x, w, "attention_1", 2, causal=False)
+
+    check(build("attention(2)", (5, 8)), (5, 8), reference, training=True)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_long_attention(causal: bool) -> None:
     layer = f"attention(2, causal = {str(causal).lower()})"
