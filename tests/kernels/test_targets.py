@@ -57,6 +57,10 @@ np.testing.assert_allclose(loss, expected.pop(LOSS), rtol=1e-5)
 for name, slope in slopes.items():
     scale = max(1e-2, np.abs(expected[name]).max())
     np.testing.assert_allclose(slope, expected[name], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
+predict = net.network.predict
+expected = interpret(predict, {item.name: arrays[item.name] for item in predict.inputs})["logits"]
+for rows in (slice(0, 5), slice(2, 3)):
+    np.testing.assert_allclose(net(x=data["x"][rows]), expected[rows], rtol=1e-3, atol=1e-4)
 """
 
 
