@@ -4,6 +4,7 @@ memory."""
 from __future__ import annotations
 
 import ctypes
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,8 @@ def arrange(intervals: Sequence[Interval]) -> Layout:
     """Place the largest first, each at the lowest offset that is free while it lives."""
     order = sorted(range(len(intervals)), key=lambda k: (-intervals[k].bytes, intervals[k].first))
     offsets = [0] * len(intervals)
-    placed: list[tuple[int, int, Interval]] = []
+    #: Start, end, and the first and last position, ordered by the start.
+    placed: list[tuple[int, int, int, int]] = []
     peak = 0
     for k in order:
         interval = intervals[k]
@@ -62,19 +64,17 @@ def arrange(intervals: Sequence[Interval]) -> Layout:
         offset = _lowest(placed, interval, size)
         offsets[k] = offset
         peak = max(peak, offset + size)
-        placed.append((offset, offset + size, interval))
+        insort(placed, (offset, offset + size, interval.first, interval.last))
     return Layout(offsets, peak, sum(round_up(interval.bytes) for interval in intervals))
 
 
-def _lowest(placed: list[tuple[int, int, Interval]], interval: Interval, size: int) -> int:
-    taken = sorted(
-        (start, stop)
-        for start, stop, other in placed
-        if other.first <= interval.last and interval.first <= other.last
-    )
+def _lowest(placed: list[tuple[int, int, int, int]], interval: Interval, size: int) -> int:
+    begin, end = interval.first, interval.last
     offset = 0
-    for start, stop in taken:
-        if start - offset >= size:
-            break
-        offset = max(offset, stop)
+    for start, stop, first, last in placed:
+        if first <= end and begin <= last:
+            if start - offset >= size:
+                break
+            if stop > offset:
+                offset = stop
     return offset
