@@ -16,6 +16,7 @@ from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import Header
 from dnnc.kernels.load import load_lowerings
 from dnnc.program.binding import ARENA, Binding, Step, bind
+from dnnc.program.describe import describe_memory
 from dnnc.program.feeds import Feed, Feeds
 from dnnc.program.locations import CallItem, LoopItem, leaves
 from dnnc.program.memory import address_of, round_up
@@ -165,18 +166,7 @@ class Executable:
         with self._lock:
             binding = self._prepare(self._feeds.take(inputs))[0].binding
             self._feeds.release()
-        layout = binding.layout
-        lines = [
-            f"steps {len(binding.steps)}, kernels {len(self._addresses)}, "
-            f"slots {len(binding.which)}",
-            f"arena {layout.peak} bytes; without sharing {layout.naive}",
-        ]
-        for storage in self.plan.storages:
-            if storage.kind == "arena":
-                offset = binding.places[id(storage)][1]
-                size = max(0, storage.bytes.evaluate(binding.sizes))
-                lines.append(f"  {offset:>10} +{size:<10} live {storage.first}..{storage.last}")
-        return "\n".join(lines)
+        return describe_memory(self.plan, binding, self.threads)
 
     def _copied(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         updated = {output.updates for output in self.graph.outputs}

@@ -26,7 +26,18 @@ def test_the_training_step(command: Command) -> None:
 
 
 def test_the_memory_plan(command: Command) -> None:
-    assert "arena" in command("ir", "table.dnn", "--memory").stdout
+    text = command("ir", "table.dnn", "--memory").stdout
+    summary, _, table = text.partition("\n\n")
+    assert summary.startswith("memory of `predict` for batch = ")
+    assert "bytes at the peak; all values by themselves would take " in summary
+    assert "aligned to 64 bytes" in summary
+    head, *rows = (line.split(maxsplit=3) for line in table.strip().splitlines())
+    assert head == ["offset", "bytes", "calls", "values"]
+    assert rows
+    assert all(int(offset) % 64 == 0 and int(size) > 0 for offset, size, *_ in rows)
+    for _, _, calls, _ in rows:
+        first, last = map(int, calls.split(".."))
+        assert 0 <= first <= last
     command("ir", "table.dnn", "--memory", "--after", "cse", exit_code=2)
 
 
