@@ -7,7 +7,7 @@ Measured is what the networks of the benchmark choose between, and convolutions 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -23,7 +23,8 @@ from dnnc.passes.pipeline import optimize, optimize_split
 from dnnc.tuning.decisions import Question
 from dnnc.tuning.tables import write_shipped
 
-#: Channels with the size of the images that usually have as many, and the sizes of batches.
+#: Channels with the size of the images that usually have as many, and the sizes of batches, of
+#: which the first is for predictions alone.
 SHAPES = ((16, 32), (32, 32), (32, 16), (64, 56), (64, 16), (64, 8), (128, 28), (128, 8), (256, 14))
 BATCHES = (1, 8, 64)
 
@@ -42,7 +43,7 @@ def main(path: Path, seconds: float, only: bool | None, force: bool) -> None:
     write_shipped(path, table_of(timings))
 
 
-def _passes(case: Case) -> tuple[int, partial[object]]:
+def _passes(case: Case) -> tuple[int, Callable[[], object]]:
     run = optimize_split if case.mode == "infer" else optimize
     return case.batch, partial(run, graph_of(case))
 
@@ -61,7 +62,8 @@ def _grid() -> Iterator[tuple[Question, int]]:
                     "wide": size,
                 }
                 question = Question(METHOD, tuple(fields.items()), dim("batch"))
-                yield from ((question, count) for count in BATCHES)
+                batches = BATCHES if step == "predict" else BATCHES[1:]
+                yield from ((question, count) for count in batches)
 
 
 def _say(timing: Timing) -> None:

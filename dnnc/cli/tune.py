@@ -81,7 +81,7 @@ def command(
     name = model_name(program, model)
     from dnnc.model.tuning import tune
 
-    timings = tune(program, name, batches or (1,), force=force, seconds=seconds)
+    timings = tune(program, name, batches or (1,), force=force, seconds=seconds, report=_say)
     if defaults is not None:
         _write(defaults, timings)
     if json:
@@ -111,6 +111,12 @@ def _write(path: Path, timings: Iterable[Timing]) -> None:
         write_shipped(path, table_of(timings))
     except (OSError, ValueError) as error:
         raise DnnError(Diagnostic("E909", f"{path}: {error}")) from None
+
+
+def _say(timing: Timing) -> None:
+    """Show someone who waits that something goes on."""
+    if sys.stderr.isatty() and timing.seconds:
+        click.echo(f"measured: {timing.decision} {timing.case}, batch {timing.amount}", err=True)
 
 
 def _show(timings: list[Timing]) -> None:

@@ -123,6 +123,20 @@ def test_results_depend_on_the_call_alone(timer: Timer) -> None:
     assert one._predict is None
 
 
+def test_steps_depend_on_their_own_batch_alone() -> None:
+    case = "step=forward dtype=f32 taps=3 channels=8 outputs=8 high=6 wide=6"
+    tables.store({"convolution": {case: {1: 0, 64: 4}}})
+    x = np.random.default_rng(0).standard_normal((32, 8, 6, 6)).astype("f4")
+    results = []
+    for order in ((1, 32), (32, 1)):
+        fit = dnnc.parse(NET).model("Net").trainer("mean(y * y)", optimizer="sgd(lr = 0.0)")
+        losses = {size: fit.step(x=x[:size]) for size in order}
+        variants = fit._runners._made.values()
+        assert [len(made._by_choices) for made in variants] == [2]
+        results.append(losses)
+    assert results[0] == results[1]
+
+
 def test_one_program_where_the_batch_does_not_matter(timer: Timer) -> None:
     net = dnnc.parse(NET).model("Net")
     net(x=np.zeros((2, 8, 6, 6), "f4"))
