@@ -135,7 +135,8 @@ class _Scheduler:
             if not missing[node]:
                 ready.add(node)
         order: list[Node] = []
-        while (node := ready.take()) is not None:
+        while (taken := ready.take()) is not None:
+            node = taken
             order.append(node)
             for root in self.roots[node]:
                 self.left[root] -= 1
