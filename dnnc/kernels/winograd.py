@@ -15,13 +15,13 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
 from dnnc.kernels.epilogue import Epilogue, Region, epilogue_arguments
-from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_spread
+from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 
 __all__ = ["winograd_calls"]
 
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM = range(12, 19)
-_SLAB, _V, _M, _RESULT, _REGION, _STREAMS = range(19, 25)
+_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH = range(12, 20)
+_SLAB, _V, _M, _RESULT, _REGION, _STREAMS = range(20, 26)
 #: Images as large as the result that a block reads or writes at its end.
 _MOST_STREAMS = 4
 _FLAT, _EPILOGUE, _SLOTS = range(_STREAMS + _MOST_STREAMS, _STREAMS + _MOST_STREAMS + 3)
@@ -38,7 +38,7 @@ def winograd_calls(
     v_step, m_step = scheme.spread(room * scheme.filled), scheme.spread(room * scheme.width)
     slab = scheme.slab(bands, scheme.filled, scheme.taps - 1)
     result = scheme.slab(bands, scheme.width, 0)
-    sizes = (scheme.across, scheme.down, bands, v_step, m_step, scheme.filled, room)
+    sizes = (scheme.across, scheme.down, bands, v_step, m_step, scheme.filled, room, scheme.width)
     arguments: tuple[Argument, ...] = (
         # An epilogue stores by itself.
         Integer.of(0) if epilogue else Buffer(y, written=True),
@@ -53,10 +53,9 @@ def winograd_calls(
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
-    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width, scheme.row_tiles)
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
-    kernel = make_kernel("winograd", lambda: _build(scheme), *key)
+    kernel = make_kernel("winograd", lambda: _build(scheme), *scheme.code)
     return [Call(kernel, arguments, flops, in_place)]
 
 
@@ -75,7 +74,7 @@ def _bands(scheme: Scheme) -> int:
     """Bands in a block: as the budget allows, and tiles that fill the register tile."""
     each = (scheme.filled + scheme.width) * scheme.tile.bytes_each
     most = BUDGET // (scheme.count**2 * each) // scheme.across
-    rows = scheme.row_tiles[0].rows
+    rows = scheme.rows
     options = range(1, max(min(most, 64 // scheme.across), 1) + 1)
 
     def waste(bands: int) -> float:
@@ -93,9 +92,10 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
 
     spread = subroutine(build_spread(scheme, "bt"))
     panel = subroutine(_build_panel(scheme))
-    width = scheme.width
+    vector = scheme.tile.lanes * scheme.tile.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
+        width = slot(args, _WIDTH)
         most, bands = slot(args, _BANDS), slot(args, _N) * slot(args, _DOWN)
         panels = (slot(args, _O) + width - 1) // width
         start, stop = share(bands, 1, tid, threads)
@@ -106,8 +106,8 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
         for band in range(start, stop, most):
             end = min(band + most, stop)
             spread(
-                slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), slot(args, _SLAB),
-                slot(args, _IN),
+                slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), vector,
+                slot(args, _SLAB), slot(args, _IN),
                 slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
                 slot(args, _TOP), slot(args, _LEFT), slot(args, _ACROSS), slot(args, _DOWN),
                 band, end,
@@ -130,11 +130,12 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
     multiply = subroutine(_build_multiply(scheme))
     gather = subroutine(_build_gather(scheme))
     deliver = subroutine(_build_deliver(scheme))
-    tile, results, width = scheme.tile, scheme.results, scheme.width
+    tile, results = scheme.tile, scheme.results
     size, lanes = tile.bytes_each, tile.lanes
 
     def panel(args: int, band: int, end: int, after: int, p: int) -> None:
         down, across, outputs = slot(args, _DOWN), slot(args, _ACROSS), slot(args, _O)
+        width = slot(args, _WIDTH)
         ho, wo = slot(args, _HO), slot(args, _WO)
         some = min(outputs - p * width, width)
         multiply(args, band, end, after, p)
@@ -166,28 +167,26 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     Between them, what the block will deliver to and what the next one reads is fetched: these come
     in bursts, which the processor does not foresee.
     """
-    from dnnc.kernels.blocked import Strides, build_rows
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
-    tile, products, width = scheme.tile, scheme.count**2, scheme.width
-    size, most, lanes = tile.bytes_each, tile.columns, tile.lanes
-    strides = Strides(lanes * size, size, width * size, width * size)
-    rows_of = subroutine(build_rows(scheme.row_tiles, strides))
+    count, lanes = scheme.count**2, scheme.tile.lanes
+    size = scheme.tile.bytes_each
+    products = subroutine(build_products(scheme, transposed=False))
     fetch = subroutine(_build_fetch(scheme))
 
     def multiply(args: int, band: int, end: int, after: int, p: int) -> None:
         filled, tiles = slot(args, _FILLED), (end - band) * slot(args, _ACROSS)
+        width = slot(args, _WIDTH)
         panels = (slot(args, _O) + width - 1) // width
         block = slot(args, _ROOM) * lanes * size
-        for f in range(products):
+        for f in range(count):
             if after:
                 fetch(args, band, end, after, f)
             a = slot(args, _V) + f * slot(args, _V_STEP)
             b = slot(args, _PACKED) + (f * panels + p) * filled * width * size
             c = slot(args, _M) + f * slot(args, _M_STEP)
-            for j in range(0, width, most):
-                rows_of(tiles, a, block, filled // lanes, lanes, b + j * size, c + j * size, 0)
+            products(tiles, width, a, block, filled // lanes, lanes, b, c, 0)
 
     return multiply
 
@@ -219,7 +218,7 @@ def _build_gather(scheme: Scheme) -> Callable[..., None]:
 
     tile, results, taps, count = scheme.tile, scheme.results, scheme.taps, scheme.count
     transform = both_sides(f"at_{results}_{taps}", scheme.matrices.at, tile)
-    each, vector = scheme.width * tile.bytes_each, tile.lanes * tile.bytes_each
+    size, vector = tile.bytes_each, tile.lanes * tile.bytes_each
 
     def gather(
         args: int, source: int, run: int, to: int, pixel: int, line: int, vectors: int
@@ -229,7 +228,7 @@ def _build_gather(scheme: Scheme) -> Callable[..., None]:
             for j in range(across):
                 place = to + i * results * line + j * results * pixel
                 transform(place, line, pixel, vector, source, count * step, step, vectors)
-                source += each
+                source += slot(args, _WIDTH) * size
 
     return gather
 
@@ -240,11 +239,10 @@ def _build_deliver(scheme: Scheme) -> Callable[..., None]:
     from dnnc.kernels.intrinsics import call_kernel, copy_bytes, slot, store
 
     put, size, results = store("i64"), scheme.tile.bytes_each, scheme.results
-    pixel = scheme.width * size
 
     def deliver(args: int, image: int, line: int, lines: int, channel: int, channels: int) -> None:
         ho, wo, outputs = slot(args, _HO), slot(args, _WO), slot(args, _O)
-        wide = slot(args, _ACROSS) * results
+        wide, pixel = slot(args, _ACROSS) * results, slot(args, _WIDTH) * size
         lines = min(lines, ho - line)
         pixels, step = wo, 1
         if slot(args, _FLAT) and wide == wo:

@@ -17,11 +17,23 @@ from dnnc.ir.graph import Value
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.winograd import Winograd, winograd
 
-__all__ = ["BUDGET", "Scheme", "build_fetch", "build_spread"]
+__all__ = ["BUDGET", "Scheme", "build_fetch", "build_products", "build_spread"]
 
 #: Bytes of transformed tiles that a block may take: with what else it reads, they stay in the
 #: second-level cache.
 BUDGET = 512 * 1024
+
+
+#: Widths of panels (`dnnc.ops.channels_last.panel_width`).
+_WIDTHS = (16, 32)
+
+
+def row_tiles(dtype: str, width: int) -> tuple[Tile, ...]:
+    """Register tiles for many rows and for few, of products by panels of that width."""
+    shapes = tiles(dtype)
+    if width >= shapes[0].columns:
+        return shapes
+    return tuple(replace(shapes[0], rows=rows, vectors=1) for rows in (16, 8, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +79,19 @@ class Scheme:
 
     @property
     def tile(self) -> Tile:
-        """The register tile of the products."""
-        lanes = tiles(self.dtype)[0].lanes
-        return tiles(self.dtype, min(2, self.width // lanes))[0]
+        """A register tile, for the size of its elements and vectors."""
+        return tiles(self.dtype)[0]
 
     @property
-    def row_tiles(self) -> tuple[Tile, ...]:
-        """Register tiles for many rows and for few."""
-        shapes = tiles(self.dtype, self.tile.vectors)
-        if self.tile.vectors > 1:
-            return shapes
-        return tuple(replace(self.tile, rows=rows) for rows in (16, 8, 4))
+    def code(self) -> tuple[object, ...]:
+        """What decides the code of a kernel: it serves both widths of panels."""
+        shapes = tuple(row_tiles(self.dtype, width) for width in _WIDTHS)
+        return (self.dtype, self.results, self.taps, shapes)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest register tile."""
+        return row_tiles(self.dtype, self.width)[0].rows
 
     @property
     def across(self) -> int:
@@ -106,12 +120,44 @@ class Scheme:
 
     def room(self, bands: int) -> int:
         """Rows of memory for the tiles of so many bands: the last register tile may reach over."""
-        return bands * self.across + self.row_tiles[0].rows
+        return bands * self.across + self.rows
 
     def spread(self, elements: int) -> int:
         """Bytes from one matrix of so many elements to the next: an odd number of cache lines, so
         that the matrices of a tile do not share sets of the cache."""
         return (elements * self.tile.bytes_each + 63) // 64 // 2 * 128 + 64
+
+
+def build_products(scheme: Scheme, transposed: bool) -> Callable[..., None]:
+    """`f(rows, width, a, block, blocks, depth, b, c, add)`: rows of A, in blocks of one vector and
+    `block` bytes apart, by a panel of `width` columns. Where `transposed`, a block of A holds
+    columns of it instead: its vectors are the steps of the depth."""
+    from dnnc.kernels.blocked import Strides, build_rows
+    from dnnc.kernels.subroutine import subroutine
+
+    size = scheme.tile.bytes_each
+    vector = scheme.tile.lanes * size
+    a_row, a_step = (size, vector) if transposed else (vector, size)
+
+    def rows_of(width: int) -> tuple[Any, int]:
+        shapes = row_tiles(scheme.dtype, width)
+        strides = Strides(a_row, a_step, width * size, width * size)
+        return subroutine(build_rows(shapes, strides)), shapes[0].columns
+
+    (narrow, narrow_step), (wide, wide_step) = map(rows_of, _WIDTHS)
+    least, _ = _WIDTHS
+
+    def products(
+        rows: int, width: int, a: int, block: int, blocks: int, depth: int, b: int, c: int, add: int
+    ) -> None:
+        if width == least:
+            for j in range(0, width, narrow_step):
+                narrow(rows, a, block, blocks, depth, b + j * size, c + j * size, add)
+        else:
+            for j in range(0, width, wide_step):
+                wide(rows, a, block, blocks, depth, b + j * size, c + j * size, add)
+
+    return products
 
 
 def build_fetch(scheme: Scheme) -> Callable[..., None]:
@@ -138,13 +184,13 @@ def build_fetch(scheme: Scheme) -> Callable[..., None]:
 
 
 def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
-    """`f(target, step, room, slab, source, h, w, c, filled, top, left, across, down, band, end)`:
-    the tiles of the bands from `band` to `end`, transformed.
+    """`f(target, step, room, block, slab, source, h, w, c, filled, top, left, across, down, band,
+    end)`: the tiles of the bands from `band` to `end`, transformed.
 
-    With `side` "bt" the source is the input of the convolution, [N, h, w, c] with its padding,
-    tiles overlap, and channels come in blocks of one vector; with "a" it is the gradient of the
-    result, whose channels come in panels. `slab` is memory for a run. Matrix f of the target is at
-    `target + f * step`, [block, tile, channel of the block], with `room` tiles.
+    With `side` "bt" the source is the input of the convolution, [N, h, w, c] with its padding, and
+    tiles overlap; with "a" it is the gradient of the result. `slab` is memory for a run. Matrix f
+    of the target is at `target + f * step`, [block, tile, channel of the block], with `room` tiles
+    and `block` bytes of channels, which are one vector or a panel.
     """
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides, transposed
@@ -156,11 +202,10 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
     fill = subroutine(_build_fill(tile))
     transform = both_sides(f"{side}_{results}_{scheme.taps}", matrix, tile)
     size, vector = tile.bytes_each, tile.lanes * tile.bytes_each
-    block = vector if image else scheme.width * size
 
     def spread(
-        target: int, step: int, room: int, slab: int, source: int, h: int, w: int, c: int,
-        filled: int, top: int, left: int, across: int, down: int, band: int, end: int,
+        target: int, step: int, room: int, block: int, slab: int, source: int, h: int, w: int,
+        c: int, filled: int, top: int, left: int, across: int, down: int, band: int, end: int,
     ) -> None:  # fmt: skip
         columns = across * results + overlap
         pixel = filled * size

@@ -15,7 +15,7 @@ __all__ = ["winograd_pack_calls"]
 
 #: Channels whose taps are gathered at a time; they divide a block of channels.
 _SOME = 4
-_PACKED, _W, _INPUTS, _OUTPUTS, _BACKWARD, _FILLED, _TAPS = range(7)
+_PACKED, _W, _INPUTS, _OUTPUTS, _BACKWARD, _FILLED, _WIDTH, _TAPS = range(8)
 
 
 def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
@@ -28,29 +28,32 @@ def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
     arguments: tuple[Argument, ...] = (
         Buffer(packed, written=True),
         Buffer(w),
-        *(Integer.of(size) for size in (inputs, outputs, int(op.backward), packed.shape[2])),
+        Integer.of(inputs),
+        Integer.of(outputs),
+        Integer.of(int(op.backward)),
+        *(Integer.of(size) for size in packed.shape[2:]),
         Scratch(dim(_SOME * taps * taps * width * tile.bytes_each), per_thread=True),
     )
-    key = (op.tile, taps, width, tile)
+    key = (op.tile, taps, tile)
     return [Call(make_kernel("winograd_pack", lambda: _build(*key), *key), arguments)]
 
 
-def _build(results: int, taps: int, width: int, tile: Tile) -> Callable[[int, int, int], int]:
+def _build(results: int, taps: int, tile: Tile) -> Callable[[int, int, int], int]:
     """Threads share panels and channels, some at a time, whose taps are gathered with outputs
     adjacent."""
     from dnnc.kernels.intrinsics import share, slot, zero_bytes
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides
 
-    gather = subroutine(_build_gather(taps, width, tile))
+    gather = subroutine(_build_gather(taps, tile))
     transform = both_sides(f"g_{results}_{taps}", winograd(results, taps).g, tile)
     lanes, square, count = tile.lanes, taps * taps, results + taps - 1
-    pixel = width * tile.bytes_each
-    vector = lanes * tile.bytes_each
+    size, vector = tile.bytes_each, lanes * tile.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
         inputs, outputs = slot(args, _INPUTS), slot(args, _OUTPUTS)
-        filled, gathered = slot(args, _FILLED), slot(args, _TAPS)
+        filled, width, gathered = slot(args, _FILLED), slot(args, _WIDTH), slot(args, _TAPS)
+        pixel = width * size
         panels, blocks = (outputs + width - 1) // width, filled // _SOME
         matrix = panels * filled * pixel
         start, stop = share(panels * blocks, 1, tid, threads)
@@ -72,7 +75,7 @@ def _build(results: int, taps: int, width: int, tile: Tile) -> Callable[[int, in
     return kernel
 
 
-def _build_gather(taps: int, width: int, tile: Tile) -> Callable[..., None]:
+def _build_gather(taps: int, tile: Tile) -> Callable[..., None]:
     """`f(args, output, some, channel, channels)`: taps of so many channels by so many outputs, as
     [channel, tap, width]."""
     from dnnc.kernels.intrinsics import load, slot, store
@@ -85,7 +88,7 @@ def _build_gather(taps: int, width: int, tile: Tile) -> Callable[..., None]:
 
     def gather(args: int, output: int, some: int, channel: int, channels: int) -> None:
         inputs, outputs = slot(args, _INPUTS), slot(args, _OUTPUTS)
-        w, gathered = slot(args, _W), slot(args, _TAPS)
+        w, width, gathered = slot(args, _W), slot(args, _WIDTH), slot(args, _TAPS)
         if not slot(args, _BACKWARD):
             source = w + (output * inputs + channel) * square * size
             row = inputs * square * size

@@ -15,7 +15,7 @@ from typing import Any
 from dnnc.ir.dims import dim, product
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, make_kernel
-from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_spread
+from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 from dnnc.ops.channels_last import panel_width
 
 __all__ = ["winograd_weight_calls"]
@@ -23,8 +23,10 @@ __all__ = ["winograd_weight_calls"]
 #: Channels that are transformed back at a time.
 _SOME = 4
 _PARTIAL, _IN, _DY, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS = range(12, 21)
-_SLAB, _V, _D = range(21, 24)
+_ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS, _WIDTH = range(
+    12, 22
+)
+_SLAB, _V, _D = range(22, 25)
 
 
 def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
@@ -42,10 +44,9 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
         scheme.slab(bands, scheme.filled_outputs, 0),
     )
     blocks = (scheme.across, scheme.down, bands, v_step, d_step)
-    filled = (scheme.filled, scheme.filled_outputs, room, chunks)
-    key = (scheme.dtype, scheme.results, scheme.taps, scheme.width, scheme.row_tiles)
+    filled = (scheme.filled, scheme.filled_outputs, room, chunks, scheme.width)
     sums = Call(
-        make_kernel("winograd_weight", lambda: _build_sums(scheme), *key),
+        make_kernel("winograd_weight", lambda: _build_sums(scheme), *scheme.code),
         (
             partial,
             Buffer(x),
@@ -58,9 +59,9 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
         ),
         2 * dy.type.elements * product(dw.shape[1:]),
     )
-    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks)
+    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks, scheme.width)
     join = Call(
-        make_kernel("winograd_weight_join", lambda: _build_join(scheme), *key),
+        make_kernel("winograd_weight_join", lambda: _build_join(scheme), *scheme.code),
         (
             Buffer(dw, written=True),
             partial,
@@ -89,9 +90,11 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
     gradients = subroutine(build_spread(scheme, "a"))
     multiply = subroutine(_build_multiply(scheme))
     products, size = scheme.count**2, scheme.tile.bytes_each
+    vector = scheme.tile.lanes * size
 
     def kernel(args: int, tid: int, threads: int) -> int:
         images, chunks, most = slot(args, _N), slot(args, _CHUNKS), slot(args, _BANDS)
+        panel = slot(args, _WIDTH) * size
         across, down, slab = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _SLAB)
         each = products * slot(args, _FILLED) * slot(args, _FILLED_DY) * size
         start, stop = share(chunks, 1, tid, threads)
@@ -104,12 +107,14 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
             for band in range(first, last, most):
                 end = min(band + most, last)
                 inputs(
-                    slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), slab, slot(args, _IN),
+                    slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), vector, slab,
+                    slot(args, _IN),
                     slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
                     slot(args, _TOP), slot(args, _LEFT), across, down, band, end,
                 )  # fmt: skip
                 gradients(
-                    slot(args, _D), slot(args, _D_STEP), slot(args, _ROOM), slab, slot(args, _DY),
+                    slot(args, _D), slot(args, _D_STEP), slot(args, _ROOM), panel, slab,
+                    slot(args, _DY),
                     slot(args, _HO), slot(args, _WO), slot(args, _O), slot(args, _FILLED_DY),
                     0, 0, across, down, band, end,
                 )  # fmt: skip
@@ -122,33 +127,29 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     """`f(args, target, band, end, after, add)`: channels times outputs for every product and panel,
     of the tiles of the bands from `band` to `end`; the next block goes to `after`."""
-    from dnnc.kernels.blocked import Strides, build_rows
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
-    tile, products, width = scheme.tile, scheme.count**2, scheme.width
-    size, most, lanes = tile.bytes_each, tile.columns, tile.lanes
-    strides = Strides(size, lanes * size, width * size, width * size)
-    rows_of = subroutine(build_rows(scheme.row_tiles, strides))
+    size, lanes, count = scheme.tile.bytes_each, scheme.tile.lanes, scheme.count**2
+    products = subroutine(build_products(scheme, transposed=True))
     fetch = subroutine(build_fetch(scheme))
 
     def multiply(args: int, target: int, band: int, end: int, after: int, add: int) -> None:
         room, filled, down = slot(args, _ROOM), slot(args, _FILLED), slot(args, _DOWN)
-        tiles = (end - band) * slot(args, _ACROSS)
+        width, tiles = slot(args, _WIDTH), (end - band) * slot(args, _ACROSS)
         line = slot(args, _W) * slot(args, _C) * size
         line_dy = slot(args, _WO) * slot(args, _O) * size
         panels = slot(args, _FILLED_DY) // width
-        for f in range(products):
+        for f in range(count):
             fetch(slot(args, _IN), slot(args, _H), line, down, end, after, f)
             fetch(slot(args, _DY), slot(args, _HO), line_dy, down, end, after, f)
             v = slot(args, _V) + f * slot(args, _V_STEP)
             d = slot(args, _D) + f * slot(args, _D_STEP)
             for p in range(panels):
+                b = d + p * room * width * size
                 for block in range(filled // lanes):
                     a = v + block * room * lanes * size
-                    for j in range(0, width, most):
-                        b = d + (p * room * width + j) * size
-                        rows_of(lanes, a, 0, 1, tiles, b, target + j * size, add)
+                    products(lanes, width, a, 0, 1, tiles, b, target, add)
                     target += lanes * width * size
 
     return multiply
@@ -162,18 +163,19 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides, transposed
 
-    tile, taps, count, width = scheme.tile, scheme.taps, scheme.count, scheme.width
+    tile, taps, count = scheme.tile, scheme.taps, scheme.count
     matrix = transposed(scheme.matrices.g)
     transform = both_sides(f"gt_{scheme.results}_{taps}", matrix, tile)
     add_all = subroutine(_build_add_all(scheme))
     transpose = subroutine(build_transpose(tile.bytes_each))
     size, products, square, lanes = tile.bytes_each, count**2, taps**2, tile.lanes
-    pixel, vector = width * size, lanes * size
+    vector = lanes * size
 
     def kernel(args: int, tid: int, threads: int) -> int:
         dw, partial = slot(args, 0), slot(args, 1)
         channels, outputs, filled = slot(args, 2), slot(args, 3), slot(args, 4)
-        chunks, sums = slot(args, 5), slot(args, 6)
+        chunks, width, sums = slot(args, 5), slot(args, 6), slot(args, 7)
+        pixel = width * size
         back = sums + products * pixel
         panels, blocks = (outputs + width - 1) // width, (channels + _SOME - 1) // _SOME
         start, stop = share(panels * blocks, 1, tid, threads)
@@ -182,7 +184,7 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
             some = min(channels - first, _SOME)
             for c in range(some):
                 source = partial + (p * filled + first + c) * pixel
-                add_all(sums, source, panels * filled * pixel, chunks)
+                add_all(sums, source, width, panels * filled * pixel, chunks)
                 to = back + c * square * pixel
                 transform(
                     to, taps * pixel, pixel, vector, sums, count * pixel, pixel, width // lanes
@@ -196,17 +198,16 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
 
 
 def _build_add_all(scheme: Scheme) -> Callable[..., None]:
-    """`f(sums, partial, matrix, chunks)`: a row of every product, `matrix` bytes apart, summed over
-    the chunks in order."""
+    """`f(sums, partial, width, matrix, chunks)`: a row of every product, `matrix` bytes apart,
+    summed over the chunks in order."""
     from dnnc.kernels.intrinsics import load, store
 
-    dtype, width, products = scheme.dtype, scheme.width, scheme.count**2
+    dtype, products, size = scheme.dtype, scheme.count**2, scheme.tile.bytes_each
     get, get_sum, put_sum = load(dtype, 1), load(dtype, 2), store(dtype, 2)
-    pixel = width * scheme.tile.bytes_each
 
-    def add_all(sums: int, partial: int, matrix: int, chunks: int) -> None:
+    def add_all(sums: int, partial: int, width: int, matrix: int, chunks: int) -> None:
         for f in range(products):
-            to, source = sums + f * pixel, partial + f * matrix
+            to, source = sums + f * width * size, partial + f * matrix
             for j in range(width):
                 put_sum(to, j, get(source, j))
             for _ in range(1, chunks):
