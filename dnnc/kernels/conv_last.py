@@ -23,6 +23,7 @@ from dnnc.kernels.conv_last_driver import build_conv, most_rows
 from dnnc.kernels.conv_last_slots import Form, common_slots, runs_of
 from dnnc.kernels.epilogue import Epilogue, epilogue_arguments, operands_of
 from dnnc.kernels.run_strips import Runs
+from dnnc.kernels.tiles import tiles
 from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
 
 __all__ = ["conv_last_calls"]
@@ -73,13 +74,15 @@ def conv_last_calls(
         Integer(form.width),
         Integer(packed.shape[2]),
         Integer.of(block),
+        Integer.of(tile.rows),
         Scratch(dim(block * tile.columns * tile.bytes_each), per_thread=True),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
     pixels = (x if backward else y).type.elements
     flops = 2 * pixels * product(weight[1:])
-    kernel = make_kernel("conv_last", lambda: build_conv(tile), tile)
+    widest = tiles(dtype)[0]
+    kernel = make_kernel("conv_last", lambda: build_conv(widest), widest)
     return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())]
 
 

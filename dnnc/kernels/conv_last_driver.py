@@ -37,6 +37,7 @@ from dnnc.kernels.conv_last_slots import (
     TABLE,
     TAPS,
     TOP,
+    WIDE,
     WO,
     WORDS,
     C,
@@ -49,7 +50,8 @@ from dnnc.kernels.tiles import Tile
 
 __all__ = ["build_conv", "most_rows"]
 
-_WIDTH, _DEPTH, _BLOCK, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(OWN, OWN + 7)
+#: WIDTH is that of a panel of packed weights; TALL the rows of a tile.
+_WIDTH, _DEPTH, _BLOCK, _TALL, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(OWN, OWN + 8)
 
 
 def most_rows(tile: Tile, run: int) -> int:
@@ -57,17 +59,19 @@ def most_rows(tile: Tile, run: int) -> int:
     return max(64 // run, 1) * run if run > 1 else 64 // tile.rows * tile.rows
 
 
-def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
-    """Threads share the lines of the grid of all images, or else the strips of columns."""
+def build_conv(widest: Tile) -> Callable[[int, int, int], int]:
+    """Threads share the lines of the grid of all images, or else the strips of columns.
+
+    The code serves all tiles with the elements of `widest` and no more columns."""
     from dnnc.kernels.intrinsics import share, slot, store
     from dnnc.kernels.subroutine import subroutine
 
     axis, lines_of = subroutine(build_axis(), returns=5), subroutine(build_lines(), returns=1)
-    taps, slab = subroutine(build_taps(tile.bytes_each)), subroutine(_build_slab(tile))
-    put, size, most = store("i64"), tile.bytes_each, tile.columns
+    taps, slab = subroutine(build_taps(widest.bytes_each)), subroutine(_build_slab(widest))
+    put, size = store("i64"), widest.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        h, w, c = slot(args, H), slot(args, W), slot(args, C)
+        h, w, c, most = slot(args, H), slot(args, W), slot(args, C), slot(args, WIDE)
         q0, q1, step, low, reach = axis(args, 0)
         u0, u1, step_u, low_u, reach_u = axis(args, 1)
         high, images = q1 - q0, slot(args, N)
@@ -103,16 +107,16 @@ def build_conv(tile: Tile) -> Callable[[int, int, int], int]:
     return kernel
 
 
-def _build_slab(tile: Tile) -> Callable[..., None]:
+def _build_slab(widest: Tile) -> Callable[..., None]:
     """`f(args, image, q, count, line, inside, lines, first, last)`: grid lines from `q` on, class
     by class, for strips of columns `first` to `last`."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
-    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(tile.bytes_each))
-    pixels, strips = subroutine(build_pixels()), subroutine(_build_strips(tile))
+    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(widest.bytes_each))
+    pixels, strips = subroutine(build_pixels()), subroutine(_build_strips(widest))
     depth_of = subroutine(_build_depth(), returns=1)
-    size = tile.bytes_each
+    size = widest.bytes_each
 
     def slab(
         args: int, image: int, q: int, count: int, line: int, inside: int, lines: int, first: int,
@@ -168,7 +172,7 @@ def _build_depth() -> Callable[[int, int, int], int]:
     return depth_of
 
 
-def _build_strips(tile: Tile) -> Callable[..., None]:
+def _build_strips(widest: Tile) -> Callable[..., None]:
     """`f(args, image, a, done, depth, y, lines, x, columns, sh, sw, first, last)`: one class.
 
     `a` is the address of the input, `done` the depth of classes before; outputs are at `y`, `x`,
@@ -177,21 +181,22 @@ def _build_strips(tile: Tile) -> Callable[..., None]:
     from dnnc.kernels.intrinsics import slot, store
     from dnnc.kernels.subroutine import subroutine
 
-    block = subroutine(_build_block(tile))
-    put, size, wide, tall = store("i64"), tile.bytes_each, tile.columns, tile.rows
+    block = subroutine(_build_block(widest))
+    put, size = store("i64"), widest.bytes_each
 
     def strips(
         args: int, image: int, a: int, done: int, depth: int, y: int, lines: int, x: int,
         columns: int, sh: int, sw: int, first: int, last: int,
     ) -> None:  # fmt: skip
         words, each, width = slot(args, WORDS), slot(args, COLUMNS), slot(args, _WIDTH)
+        wide = slot(args, WIDE)
         per_group, panels = (each + wide - 1) // wide, (each + width - 1) // width
         rows, at_once = lines * columns, slot(args, _BLOCK)
         # Stored where they belong: all rows, or by input a line, where blocks are whole lines that
         # fill tiles.
         direct = slot(args, _EPILOGUE) == 0 and depth > 0
         if slot(args, BACKWARD):
-            direct = direct and at_once % columns == 0 and columns >= tall
+            direct = direct and at_once % columns == 0 and columns >= slot(args, _TALL)
             at_once = columns if direct else at_once
         elif direct:
             at_once = rows
@@ -217,19 +222,19 @@ def _build_strips(tile: Tile) -> Callable[..., None]:
     return strips
 
 
-def _build_block(tile: Tile) -> Callable[..., None]:
+def _build_block(widest: Tile) -> Callable[..., None]:
     """Some rows of one strip, whose operands are set: computed and taken to where they belong."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
     from dnnc.kernels.subroutine import subroutine
 
-    deliver = subroutine(_build_deliver(tile))
-    put, size, wide, lanes = store("i64"), tile.bytes_each, tile.columns, tile.lanes
+    deliver = subroutine(_build_deliver(widest))
+    put, size, lanes = store("i64"), widest.bytes_each, widest.lanes
 
     def block(
         args: int, image: int, channel: int, i: int, y: int, x: int, columns: int, sh: int,
         sw: int, direct: int,
     ) -> None:  # fmt: skip
-        words = slot(args, WORDS)
+        words, wide = slot(args, WORDS), slot(args, WIDE)
         rows, ho, wo = slot(words, 0), slot(args, HO), slot(args, WO)
         put(words, 7, slot(args, _TILE))
         put(words, 8, wide * size)
@@ -257,18 +262,18 @@ def _build_block(tile: Tile) -> Callable[..., None]:
     return block
 
 
-def _build_deliver(tile: Tile) -> Callable[..., None]:
+def _build_deliver(widest: Tile) -> Callable[..., None]:
     """`f(args, line, pixel, channel, row, rows, step)`: rows of the tile, copied or given to the
     epilogue; they are pixels `step` apart of line `line` of all images."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store
     from dnnc.kernels.moves import copy_rows
 
-    put, size, wide, copy = store("i64"), tile.bytes_each, tile.columns, copy_rows(tile)
+    put, size, copy = store("i64"), widest.bytes_each, copy_rows(widest)
 
     def deliver(
         args: int, line: int, pixel: int, channel: int, row: int, rows: int, step: int
     ) -> None:
-        words = slot(args, WORDS)
+        words, wide = slot(args, WORDS), slot(args, WIDE)
         region, source = words + REGION, slot(args, _TILE) + row * wide * size
         columns, outputs = slot(words, 9), slot(args, O)
         if slot(args, _EPILOGUE) == 0:

@@ -31,7 +31,9 @@ GROUPS, CHANNELS, COLUMNS = range(10, 13)
 KH, KW, SH, SW, DH, DW, TOP, LEFT, BACKWARD, EACH = range(13, 23)
 #: The code of strips as wide as tiles, and of those of at most one vector.
 STRIP, NARROW, SLAB, TAPS, PIXELS, WORDS = range(23, 29)
-OWN = 29
+#: Columns of a tile, and so of a strip.
+WIDE = 29
+OWN = 30
 
 #: Bytes of a slab, which stays in the second-level cache.
 BUDGET = 128 * 1024
@@ -145,6 +147,7 @@ def common_slots(
         Scratch(kh * kw * channels * 8, per_thread=True),
         Scratch((outputs.shape[2] + MOST_PIXELS) * 8, per_thread=True),
         Scratch(dim(8 * (TABLE + 1)), per_thread=True),
+        Integer.of(form.tile.columns),
     )
 
 

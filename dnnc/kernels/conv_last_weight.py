@@ -39,6 +39,7 @@ from dnnc.kernels.conv_last_slots import (
     STRIP,
     TABLE,
     TAPS,
+    WIDE,
     WO,
     WORDS,
     C,
@@ -52,7 +53,7 @@ from dnnc.kernels.conv_last_slots import (
 )
 from dnnc.kernels.epilogue import calls_apart
 from dnnc.kernels.run_strips import Runs
-from dnnc.kernels.tiles import Tile
+from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.channels_last import ConvLastWeightGradient
 
 __all__ = ["conv_last_weight_calls"]
@@ -85,8 +86,9 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
         from dnnc.kernels.winograd_weight import winograd_weight_calls
 
         return winograd_weight_calls(op, x, dy, dw)
-    form = Form.of(op, str(dw.type.dtype), dw.shape)
-    tile, chunks = form.tile, _chunks(dw)
+    dtype = str(dw.type.dtype)
+    form, widest, chunks = Form.of(op, dtype, dw.shape), tiles(dtype)[0], _chunks(dw)
+    tile = form.tile
     runs = _runs(op, form, x, dy, dw)
     strips = form.strips(runs if tile.vectors == 1 else None, runs)
     size, groups = tile.bytes_each, 1 if form.each else op.groups
@@ -95,7 +97,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     partial = Scratch(padded * channels * taps * (chunks * groups * size))
     pixels = dy.shape[2] + MOST_PIXELS
     sums = Call(
-        make_kernel("conv_last_weight", lambda: _build_sums(tile), tile),
+        make_kernel("conv_last_weight", lambda: _build_sums(widest), widest),
         (
             partial,
             Buffer(x),
@@ -108,7 +110,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     )
     sizes = (chunks, groups, channels, taps, form.columns, padded)
     join = Call(
-        make_kernel("conv_last_weight_join", lambda: _build_join(tile), tile),
+        make_kernel("conv_last_weight_join", lambda: _build_join(dtype), dtype),
         (
             Buffer(dw, written=True),
             partial,
@@ -136,14 +138,16 @@ def _chunks(dw: Value) -> int:
     return 4 if elements > 1 << 17 else 8
 
 
-def _build_sums(tile: Tile) -> Callable[[int, int, int], int]:
-    """Partial results [chunk, group, (tap, channel), output], outputs padded to whole strips."""
+def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
+    """Partial results [chunk, group, (tap, channel), output], outputs padded to whole strips.
+
+    The code serves all tiles with the elements of `widest` and no more columns."""
     from dnnc.kernels.intrinsics import share, slot, store, zero_bytes
     from dnnc.kernels.subroutine import subroutine
 
     axis, lines_of = subroutine(build_axis(), returns=5), subroutine(build_lines(), returns=1)
-    taps, slab = subroutine(build_taps(tile.bytes_each)), subroutine(_build_slab(tile))
-    put, size, most = store("i64"), tile.bytes_each, tile.columns
+    taps, slab = subroutine(build_taps(widest.bytes_each)), subroutine(_build_slab(widest))
+    put, size = store("i64"), widest.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
         h, w, pixel, chunks = (
@@ -166,6 +170,7 @@ def _build_sums(tile: Tile) -> Callable[[int, int, int], int]:
             together = BUDGET // max(((ho - 1) * step + reach) * line, 1)
             together = max(min(together, MOST_PIXELS // max(ho * wo, 1)), 1)
         depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
+        most = slot(args, WIDE)
         padded = (slot(args, COLUMNS) + most - 1) // most * most
         partial, total = slot(args, GROUPS) * depth * padded * size, slot(args, N) * ho
         first, last = share(chunks, 1, tid, threads)
@@ -193,16 +198,16 @@ def _build_sums(tile: Tile) -> Callable[[int, int, int], int]:
     return kernel
 
 
-def _build_slab(tile: Tile) -> Callable[..., None]:
+def _build_slab(widest: Tile) -> Callable[..., None]:
     """`f(args, image, images, q, lines, line, inside, target, add)`: what grid lines from `q` on,
     of some images, add to a partial result."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store
     from dnnc.kernels.moves import copy_rows
     from dnnc.kernels.subroutine import subroutine
 
-    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(tile.bytes_each))
-    steps, copy = subroutine(_build_steps(tile.bytes_each)), copy_rows(tile)
-    put, size, wide, lanes = store("i64"), tile.bytes_each, tile.columns, tile.lanes
+    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(widest.bytes_each))
+    steps, copy = subroutine(_build_steps(widest.bytes_each)), copy_rows(widest)
+    put, size, lanes = store("i64"), widest.bytes_each, widest.lanes
 
     def slab(
         args: int, image: int, images: int, q: int, lines: int, line: int, inside: int, target: int,
@@ -224,7 +229,7 @@ def _build_slab(tile: Tile) -> Callable[..., None]:
         steps(args, images, apart, lines, step * line)
         pixels = images * lines * wo
         depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
-        each = slot(args, COLUMNS)
+        each, wide = slot(args, COLUMNS), slot(args, WIDE)
         strips = (each + wide - 1) // wide
         dy = slot(args, OTHER) + (image * slot(args, HO) + q) * wo * outputs * size
         put(words, 0, depth)
@@ -277,16 +282,16 @@ def _build_steps(size: int) -> Callable[[int, int, int, int, int], None]:
     return steps
 
 
-def _build_join(tile: Tile) -> Callable[[int, int, int], int]:
+def _build_join(dtype: str) -> Callable[[int, int, int], int]:
     """The sum of the partial results, turned into dw [(group, output), channel, tap]. Threads share
     channels with their taps."""
     from dnnc.kernels.intrinsics import copy_bytes, load, share, slot, store
     from dnnc.kernels.packing import build_transpose
     from dnnc.kernels.subroutine import subroutine
 
-    transpose = subroutine(build_transpose(tile.bytes_each))
-    get, put, get_part = load(tile.dtype, 0), store(tile.dtype, 0), load(tile.dtype, 1)
-    size = tile.bytes_each
+    size = 4 if dtype == "f32" else 8
+    transpose = subroutine(build_transpose(size))
+    get, put, get_part = load(dtype, 0), store(dtype, 0), load(dtype, 1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 8)

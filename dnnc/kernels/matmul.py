@@ -42,9 +42,11 @@ GROUP = 8
 #: Bytes between the rows of a packed block of A.
 ROW = DEPTH * 8 + 64
 
-#: WIDTH is that of the panels of B where it is packed, and 0 otherwise.
+#: WIDTH is that of the panels of B where it is packed, and 0 otherwise. WIDE is the number of
+#: columns of a tile, BLOCK the number of rows of A that one strip takes.
 _OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
-_STRIP, _NARROW, _VECTOR, _PANELS, _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(10, 19)
+_WIDE, _BLOCK, _STRIP, _NARROW, _VECTOR, _PANELS, _ROWS = range(10, 17)
+_WORDS, _TILE, _EPILOGUE, _SLOTS = range(17, 21)
 
 
 @lowering(MatMul, PackedMatMul)
@@ -94,8 +96,10 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     )
     strips = (Code(strip_kernel(dtype, vectors)) for vectors in (tile.vectors, 1))
     code = (*strips, Code(vector_kernel(tile)))
-    kernel = make_kernel("matmul", lambda: _build_product(tile), tile)
-    arguments = (*values, *sizes, *code, *scratch, *epilogue_arguments(epilogue))
+    widest = tiles(dtype)[0]
+    kernel = make_kernel("matmul", lambda: _build_product(widest), widest)
+    shape = (Integer.of(tile.columns), Integer.of(rows))
+    arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
 
 
@@ -112,13 +116,15 @@ def _row_block(tile: Tile) -> int:
     return 4 * tile.rows
 
 
-def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
-    """The driver: each thread's part of the output is cut along columns, or else along rows."""
+def _build_product(widest: Tile) -> Callable[[int, int, int], int]:
+    """The driver: each thread's part of the output is cut along columns, or else along rows.
+
+    The code serves all tiles with the elements and vectors of `widest`."""
     from dnnc.kernels.intrinsics import call_kernel, share, slot
     from dnnc.kernels.subroutine import subroutine
 
-    region = subroutine(_build_region(tile))
-    grain, wide = 4, tile.columns
+    region = subroutine(_build_region(widest))
+    grain = 4
 
     def kernel(args: int, tid: int, threads: int) -> int:
         batch, m, n = slot(args, _BATCH), slot(args, _M), slot(args, _N)
@@ -127,6 +133,7 @@ def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
         if m == 1 or (n == 1 and not slot(args, _WIDTH)):
             call_kernel(slot(args, _VECTOR), args, tid, threads)
             return 0
+        wide = slot(args, _WIDE)
         panels, strips = (n + wide - 1) // wide, (m + grain - 1) // grain
         # Along columns, unless that is less even: threads that share columns pack them more than
         # once.
@@ -149,17 +156,22 @@ def _build_product(tile: Tile) -> Callable[[int, int, int], int]:
     return kernel
 
 
-def _build_region(tile: Tile) -> Callable[..., None]:
+def _build_region(widest: Tile) -> Callable[..., None]:
     """The loops over one rectangle of the output: rows of one matrix by panels of columns."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
-    pack = subroutine(_build_pack(tile))
-    multiply = subroutine(_build_multiply(tile))
-    wide, size, block_rows = tile.columns, tile.bytes_each, _row_block(tile)
+    pack = subroutine(_build_pack(widest))
+    multiply = subroutine(_build_multiply(widest))
+    size = widest.bytes_each
 
     def region(args: int, matrix: int, row: int, stop: int, p0: int, p1: int) -> None:
-        n, k = slot(args, _N), slot(args, _K)
+        n, k, wide, block_rows = (
+            slot(args, _N),
+            slot(args, _K),
+            slot(args, _WIDE),
+            slot(args, _BLOCK),
+        )
         blocks = max((k + DEPTH - 1) // DEPTH, 1)
         block = (k + blocks - 1) // blocks
         # A panel that few tiles use is read where it lies: packing would cost more than it gives.
@@ -182,37 +194,37 @@ def _build_region(tile: Tile) -> Callable[..., None]:
     return region
 
 
-def _build_pack(tile: Tile) -> Callable[..., None]:
+def _build_pack(widest: Tile) -> Callable[..., None]:
     """`f(args, b, p, place, k0, depth)`: panel `p` of the matrix at `b`, from row `k0` on."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.packing import build_pack, build_transpose
     from dnnc.kernels.subroutine import subroutine
 
-    copy = subroutine(build_pack(tile.dtype, tile.columns))
-    transpose = subroutine(build_transpose(tile.bytes_each))
-    wide, size = tile.columns, tile.bytes_each
+    copy = subroutine(build_pack(widest.dtype, widest.lanes))
+    transpose = subroutine(build_transpose(widest.bytes_each))
+    size = widest.bytes_each
 
     def pack(args: int, b: int, p: int, place: int, k0: int, depth: int) -> None:
-        n, k = slot(args, _N), slot(args, _K)
+        n, k, wide = slot(args, _N), slot(args, _K), slot(args, _WIDE)
         target = slot(args, _PANELS) + place * DEPTH * wide * size
         columns = min(n - p * wide, wide)
         if slot(args, _FLIP_B):
             source = b + (p * wide * k + k0) * size
             transpose(target, wide * size, source, k * size, columns, depth)
         else:
-            copy(target, b + (k0 * n + p * wide) * size, n * size, depth, columns)
+            copy(target, b + (k0 * n + p * wide) * size, n * size, depth, columns, wide)
 
     return pack
 
 
-def _build_multiply(tile: Tile) -> Callable[..., None]:
+def _build_multiply(widest: Tile) -> Callable[..., None]:
     """One block of rows by the panels of a group; those before `there` are read where B lies."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
     from dnnc.kernels.subroutine import subroutine
 
-    rows_of = subroutine(_build_rows(tile), returns=3)
+    rows_of = subroutine(_build_rows(widest.bytes_each), returns=3)
     put = store("i64")
-    wide, lanes, size = tile.columns, tile.lanes, tile.bytes_each
+    lanes, size = widest.lanes, widest.bytes_each
 
     def multiply(
         args: int,
@@ -226,7 +238,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
         there: int,
     ) -> None:
         m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
-        width = slot(args, _WIDTH)
+        width, wide = slot(args, _WIDTH), slot(args, _WIDE)
         words = slot(args, _WORDS)
         a, a_row, a_step = rows_of(args, matrix, i, rows, k0, depth)
         put(words, 0, rows)
@@ -274,7 +286,7 @@ def _build_multiply(tile: Tile) -> Callable[..., None]:
     return multiply
 
 
-def _build_rows(tile: Tile) -> Callable[..., tuple[int, int, int]]:
+def _build_rows(size: int) -> Callable[..., tuple[int, int, int]]:
     """Where a block of rows of A begins, how far apart rows are, and elements of a row.
 
     The block is copied where that is better.
@@ -283,8 +295,7 @@ def _build_rows(tile: Tile) -> Callable[..., tuple[int, int, int]]:
     from dnnc.kernels.packing import build_transpose
     from dnnc.kernels.subroutine import subroutine
 
-    transpose = subroutine(build_transpose(tile.bytes_each))
-    size = tile.bytes_each
+    transpose = subroutine(build_transpose(size))
 
     def rows_of(
         args: int, matrix: int, i: int, rows: int, k0: int, depth: int

@@ -17,7 +17,7 @@ __all__ = ["PIECE", "vector_kernel"]
 PIECE = 512
 
 _OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
-_WORDS, _TILE, _EPILOGUE, _SLOTS = range(15, 19)
+_WORDS, _TILE, _EPILOGUE, _SLOTS = range(17, 21)
 
 
 def vector_kernel(tile: Tile) -> Kernel:

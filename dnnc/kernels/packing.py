@@ -10,25 +10,43 @@ from collections.abc import Callable
 __all__ = ["build_pack", "build_transpose"]
 
 
-def build_pack(dtype: str, wide: int) -> Callable[..., None]:
-    """`f(target, source, stride, depth, columns)`: rows of `columns` elements, each `stride`
-    bytes apart, become rows of `wide`. What stands beyond `columns` there is of no use."""
-    from dnnc.kernels.intrinsics import copy_bytes, load, store
+def build_pack(dtype: str, lanes: int) -> Callable[..., None]:
+    """`f(target, source, stride, depth, columns, wide)`: rows of `columns` elements, each `stride`
+    bytes apart, become rows of `wide`, which are one or two vectors of `lanes`. What stands beyond
+    `columns` there is of no use."""
+    from dnnc.kernels.intrinsics import copy_bytes
+    from dnnc.kernels.subroutine import subroutine
 
-    get, put = load(dtype, 1), store(dtype, 0)
+    one, two = (subroutine(_build_rows(dtype, vectors * lanes)) for vectors in (1, 2))
     size = 4 if dtype == "f32" else 8
 
-    def pack(target: int, source: int, stride: int, depth: int, columns: int) -> None:
+    def pack(target: int, source: int, stride: int, depth: int, columns: int, wide: int) -> None:
         # Whole rows are copied faster. All but the last end before the last element that is needed.
         beyond = (wide - columns) * size
         whole = max(depth - (beyond + stride - 1) // stride, 0) if beyond else depth
-        for k in range(whole):
-            for j in range(wide):
-                put(target, k * wide + j, get(source + k * stride, j))
+        if wide == lanes:
+            one(target, source, stride, whole)
+        else:
+            two(target, source, stride, whole)
         for k in range(whole, depth):
             copy_bytes(target + k * wide * size, source + k * stride, columns * size)
 
     return pack
+
+
+def _build_rows(dtype: str, wide: int) -> Callable[..., None]:
+    """`f(target, source, stride, rows)`: rows of `wide` elements, adjacent in the target. The
+    number is known to the compiler, so that a row is copied without a loop."""
+    from dnnc.kernels.intrinsics import load, store
+
+    get, put = load(dtype, 1), store(dtype, 0)
+
+    def copy(target: int, source: int, stride: int, rows: int) -> None:
+        for k in range(rows):
+            for j in range(wide):
+                put(target, k * wide + j, get(source + k * stride, j))
+
+    return copy
 
 
 def build_transpose(bytes_each: int) -> Callable[..., None]:
