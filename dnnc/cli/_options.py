@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-__all__ = ["answer", "debug_option", "file_argument", "json_option", "threads_option"]
+__all__ = [
+    "answer",
+    "debug_option",
+    "file_argument",
+    "json_option",
+    "memory_option",
+    "threads_option",
+]
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -32,6 +39,13 @@ debug_option = click.option(
     expose_value=False,
     callback=_remember,
     help="Show the traceback of a fault of dnnc itself.",
+)
+
+memory_option = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Most memory for the arena of a training step, such as 200MB: values are computed again "
+    "rather than kept, with the same results.",
 )
 
 threads_option = click.option(

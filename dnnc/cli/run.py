@@ -8,7 +8,13 @@ from pathlib import Path
 import click
 
 from dnnc.cli._load import definitions_option, load
-from dnnc.cli._options import debug_option, file_argument, json_option, threads_option
+from dnnc.cli._options import (
+    debug_option,
+    file_argument,
+    json_option,
+    memory_option,
+    threads_option,
+)
 
 
 @click.command("run")
@@ -21,6 +27,7 @@ from dnnc.cli._options import debug_option, file_argument, json_option, threads_
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was broken off.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@memory_option
 @threads_option
 @json_option
 @debug_option
@@ -30,6 +37,7 @@ def command(
     folder: Path | None,
     resume: bool,
     quiet: bool,
+    memory: str | None,
     threads: int | None,
     json: bool,
 ) -> None:
@@ -43,4 +51,4 @@ def command(
     from dnnc.train.progress import choose_progress
 
     progress = choose_progress(json=json, quiet=quiet)
-    program.run(folder=folder, resume=resume, progress=progress)
+    program.run(folder=folder, resume=resume, progress=progress, memory=memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from dnnc.model.arguments import Arguments, as_arrays, field_shapes
 from dnnc.model.variants import Variants, examples
 from dnnc.passes.pipeline import optimize, optimize_split
 
-__all__ = ["Compiled", "Predictor", "Runner", "Runners", "compile_graph", "require_distinct_names"]
+__all__ = [
+    "Compiled",
+    "MemoryBudget",
+    "Predictor",
+    "Runner",
+    "Runners",
+    "bytes_in",
+    "compile_graph",
+    "require_distinct_names",
+]
 
 Arrays = Mapping[str, np.ndarray]
 Compiled = Callable[[Arrays], dict[str, np.ndarray]]
@@ -29,8 +39,44 @@ Make: TypeAlias = Callable[[Mapping[str, FieldShape]], "Runner"]
 _KEPT = 32
 
 
-def compile_graph(graph: Graph, threads: int | None = None) -> Compiled:
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """Most bytes for the arena of a program on batches of `batch` examples.
+
+    `span` is the place of errors.
+    """
+
+    bytes: int
+    batch: int
+    span: Span | None = None
+
+    @classmethod
+    def of(cls, size: int | str, batch: int, span: Span | None = None) -> MemoryBudget:
+        """From bytes, or a text such as "200MB"; DnnError (E412) where it is neither."""
+        return cls(size if isinstance(size, int) else bytes_in(size), batch, span)
+
+
+#: Units of sizes of memory, in bytes.
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
+
+
+def bytes_in(text: str) -> int:
+    """Bytes of a text such as "200MB", "1.5 GiB" or "4096"; DnnError (E412) where it is none."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMG]?I?B)?\s*", text, re.IGNORECASE)
+    unit = (found[2] or "B").upper() if found else ""
+    if found is None or unit not in _UNITS:
+        help = "write a number and a unit: 200MB, 1.5GB or 512MiB"
+        raise DnnError(Diagnostic("E412", f"{text!r} is no size of memory", help=help))
+    return round(float(found[1]) * _UNITS[unit])
+
+
+def compile_graph(
+    graph: Graph, threads: int | None = None, memory: MemoryBudget | None = None
+) -> Compiled:
     """A graph as something to call: arrays by name in, arrays out, updates written in place.
+
+    With `memory`, values are computed again rather than kept where that is needed to keep within
+    it; DnnError (E704) where that does not do.
 
     What has no symbolic size runs once or on scalars, and is interpreted: initial values, totals.
     """
@@ -41,7 +87,12 @@ def compile_graph(graph: Graph, threads: int | None = None) -> Compiled:
     from dnnc.program.precompile import get_ready
 
     get_ready()
-    return Executable(optimize(graph), threads)
+    if memory is None:
+        return Executable(optimize(graph), threads)
+    from dnnc.program.footprint import memory_budget
+
+    budget = memory_budget(memory.bytes, graph, memory.batch, threads, memory.span)
+    return Executable(optimize(graph, budget=budget), threads)
 
 
 def require_distinct_names(graph: Graph, span: Span | None = None) -> None:
@@ -86,6 +137,7 @@ class Runner:
         variables: Arrays,
         threads: int | None,
         labels: Collection[str] = (),
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.arguments = Arguments(graph, labels)
         self._held = {
@@ -94,7 +146,7 @@ class Runner:
             if item.role in ("parameter", "state")
         }
         self._scalars = [item.name for item in graph.inputs if item.role == "scalar"]
-        self._run = compile_graph(graph, threads)
+        self._run = compile_graph(graph, threads, memory)
 
     def __call__(self, given: Mapping[str, Any], scalars: Mapping[str, int | None]) -> Any:
         """The outputs by name; DnnError (E412) where the data do not fit."""

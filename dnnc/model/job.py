@@ -98,8 +98,12 @@ class Job:
         *,
         resume: bool = False,
         progress: Progress | None = None,
+        memory: int | str | None = None,
     ) -> TrainingResult:
-        """Do the job; `folder` keeps the run, and nothing is kept without it. Raises DnnError."""
+        """Do the job; `folder` keeps the run, and nothing is kept without it. Raises DnnError.
+
+        `memory` bounds the arena of a training step: bytes, or a text such as "200MB".
+        """
         raise self._unsupported()
 
     def _unsupported(self) -> DnnError:

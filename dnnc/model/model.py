@@ -18,7 +18,7 @@ from dnnc.ir.interpret import interpret
 from dnnc.ir.text import print_graph
 from dnnc.model.arena import Arena
 from dnnc.model.arguments import Arguments
-from dnnc.model.compiled import Predictor, Runner, Runners
+from dnnc.model.compiled import Predictor, Runner, Runners, bytes_in
 from dnnc.model.losses import LOSS, gradients_graph
 from dnnc.model.settings import element_type, split_settings
 from dnnc.model.trainer import Trainer
@@ -149,11 +149,16 @@ class Model:
         clip: str | None = None,
         steps: int | None = None,
         seed: int | None = None,
+        memory: int | str | None = None,
     ) -> Trainer:
         """Training step by step on arrays given from Python.
 
         `steps` is how many there will be, for schedules that ask; `seed` that of dropout and the
-        like, the model's own unless given. Raises DnnError where the expressions are at fault.
+        like, the model's own unless given. `memory` bounds the memory of intermediate values
+        (bytes, or "200MB"): some are computed again rather than kept, with the same results.
+
+        Raises DnnError where the expressions are at fault; a step does (E704) where the budget is
+        too small.
         """
         options = TrainOptions(
             loss=parse_expression(Source("<loss>", loss)),
@@ -161,7 +166,8 @@ class Model:
             clip=parse_expression(Source("<clip>", clip)) if clip is not None else None,
             dtype=self.dtype,
         )
-        return Trainer(self, options, steps, self.seed if seed is None else seed)
+        most = bytes_in(memory) if isinstance(memory, str) else memory
+        return Trainer(self, options, steps, self.seed if seed is None else seed, most)
 
     def save(self, path: str | Path) -> None:
         """Write parameters and states as safetensors, atomically; DnnError where that fails."""

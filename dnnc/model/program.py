@@ -180,14 +180,16 @@ class Program:
         *,
         resume: bool = False,
         progress: Progress | None = None,
+        memory: int | str | None = None,
     ) -> list[TrainingResult]:
         """Do every job of the file in order, each in a folder of its own.
 
-        `folder` is where runs are kept: `runs/<file>` unless given. Raises DnnError.
+        `folder` is where runs are kept: `runs/<file>` unless given. `memory` bounds the
+        arena of a training step: bytes, or a text such as "200MB". Raises DnnError.
         """
         base = Path(folder) if folder is not None else Path("runs") / self.stem
         return [
-            job.run(place, resume=resume, progress=progress)
+            job.run(place, resume=resume, progress=progress, memory=memory)
             for job, place in zip(self.jobs, self._places(base), strict=True)
         ]
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dnnc.diagnostics import Diagnostic, DnnError
 from dnnc.elaborate.network import FieldShape
 from dnnc.elaborate.options import TrainOptions
 from dnnc.ir.interpret import interpret
-from dnnc.model.compiled import Runner
+from dnnc.model.compiled import MemoryBudget, Runner
 from dnnc.model.losses import LOSS, first_states, step_graph
 from dnnc.model.weights import Weights, read_weights, save_weights
 
@@ -29,10 +31,18 @@ class Trainer:
     and may be assigned to go on from an earlier point; `save` and `load` keep them in a file.
     """
 
-    def __init__(self, model: Model, options: TrainOptions, steps: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        options: TrainOptions,
+        steps: int | None,
+        seed: int,
+        memory: int | None = None,
+    ) -> None:
         from dnnc.train.variables import aligned
 
         self.model, self.options, self.steps, self.seed = model, options, steps, seed
+        self.memory = memory
         self.step_number = 0
         graph = first_states(model.walk(training=True), options)
         held = model.arena.arrays
@@ -52,7 +62,9 @@ class Trainer:
         Raises DnnError where the arrays do not fit, and then changes nothing.
         """
         with self._lock:
-            runner = self._runners.find((), inputs, self._compiled)
+            # A budget is for batches of one size, so each size has a program of its own.
+            batch = self._batch(inputs) if self.memory is not None else None
+            runner = self._runners.find(batch, inputs, lambda fields: self._compiled(fields, batch))
             number = self.step_number + 1
             try:
                 results = runner(inputs, {"seed": self.seed, "step": number, "steps": self.steps})
@@ -61,10 +73,17 @@ class Trainer:
             self.step_number = number
             return float(results[LOSS])
 
-    def _compiled(self, fields: Mapping[str, FieldShape]) -> Runner:
+    @staticmethod
+    def _batch(inputs: Mapping[str, Any]) -> int:
+        return max((len(x) for x in inputs.values() if np.ndim(x)), default=1)
+
+    def _compiled(self, fields: Mapping[str, FieldShape], batch: int | None) -> Runner:
         model = self.model
         graph = step_graph(model.walk(training=True, fields=fields), fields, self.options)
-        return Runner(graph, self._arrays, model.threads, model.labels(fields))
+        memory = None
+        if self.memory is not None and batch is not None:
+            memory = MemoryBudget(self.memory, batch)
+        return Runner(graph, self._arrays, model.threads, model.labels(fields), memory)
 
     def save(self, path: str | Path) -> None:
         """Write `variables` and `step_number` as safetensors, atomically."""

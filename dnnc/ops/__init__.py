@@ -28,6 +28,7 @@ from dnnc.ops.channels_last import (
     PackWeights,
 )
 from dnnc.ops.control import (
+    After,
     Fused,
     Scan,
     scan,
@@ -185,6 +186,7 @@ __all__ = [
     "OPERATORS",
     "Absolute",
     "Add",
+    "After",
     "ArgMax",
     "Attention",
     "AttentionGradient",

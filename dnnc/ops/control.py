@@ -1,4 +1,5 @@
-"""Operators with a region: the loop over a sequence, and the group of operators in one kernel."""
+"""Operators with a region (the loop over a sequence, and the group of operators in one kernel), and
+the one that delays a value."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from dnnc.ops.base import (
 )
 from dnnc.ops.scan_gradient import Walk, scan_gradient
 
-__all__ = ["Fused", "Scan", "scan"]
+__all__ = ["After", "Fused", "Scan", "scan"]
 
 
 @operator
@@ -162,6 +163,26 @@ class Fused(Operator):
         **_: object,
     ) -> Gradients:
         raise NoGradientError("gradients are derived before operators are fused")
+
+
+@operator
+@dataclass(frozen=True)
+class After(Operator):
+    """The value `x` itself, for readers that must run after `event` has been computed.
+
+    It costs nothing and reads nothing of `event`.
+    """
+
+    name: ClassVar[str] = "after"
+
+    def infer(self, x: TensorType, event: TensorType) -> tuple[TensorType, ...]:
+        return (x,)
+
+    def evaluate(self, x: Array, event: Array) -> tuple[Array, ...]:
+        return (x,)
+
+    def gradient(self, dz: Value, z: Value, x: Value, event: Value) -> Gradients:
+        return dz, None
 
 
 def scan(

@@ -12,12 +12,14 @@
     layout      images are convolved and pooled with channels last, by packed weights
     pack        where weights are prepared: products read them as panels
     fuse        pointwise work and reductions become one kernel a group
+    recompute   with a budget of memory: values are computed again rather than kept
 
 `share` comes first because bodies of loops share values only until they are rewritten, then `fold`
 because constants unlock algebra. `hoist` compares values before it and after it, so common ones
 are one before, and it merges again what it has made equal. `masks` wants the graph that will run,
-`layout` comes after all that knows the operators that programs are written with, and `fuse` last
-because nothing looks inside its groups. A pass is a module with `run(graph) -> Graph`.
+`layout` comes after all that knows the operators that programs are written with, and `fuse` after
+all others because nothing but `recompute` looks inside its groups. A pass is a module with
+`run(graph) -> Graph`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dnnc import environment
 from dnnc.autodiff import share_scans
@@ -41,11 +44,13 @@ from dnnc.passes import (
     masks,
     pack,
     prepare,
+    recompute,
     simplify,
     softmax,
     sums,
 )
 from dnnc.passes.check import check_pass
+from dnnc.passes.recompute import Budget
 from dnnc.passes.trace import counting, say
 
 __all__ = ["PACK", "PASSES", "Pass", "optimize", "optimize_split"]
@@ -78,13 +83,18 @@ PASSES: tuple[Pass, ...] = (
 PACK = Pass("pack", pack.run)
 
 
-def optimize(graph: Graph, after: str | None = None) -> Graph:
+def optimize(graph: Graph, after: str | None = None, budget: Budget | None = None) -> Graph:
     """The graph after all passes, or after the one named `after` and those before it.
+
+    With a `budget` of memory, `recompute` follows, and DnnError (E704) is raised where it fails.
 
     Raises DnnError (E701) where no pass has that name, and PassError where DNNC_VERIFY finds a pass
     that changes what the program computes.
     """
-    return _run_all(graph, _upto(after))
+    steps = _upto(after)
+    if budget is not None:
+        steps = (*steps, Pass("recompute", partial(recompute.run, budget=budget)))
+    return _run_all(graph, steps)
 
 
 def optimize_split(graph: Graph) -> tuple[Graph, Graph]:

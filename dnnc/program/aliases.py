@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Value
+from dnnc.ops.control import After
 from dnnc.ops.elementwise import StopGradient
 from dnnc.ops.shape import Broadcast, Concat, Reshape, Slice, Transpose
 
@@ -34,7 +35,7 @@ def alias_of(value: Value) -> Alias | None:
     if operand is None:
         return None
     match node.op:
-        case Reshape() | StopGradient():
+        case Reshape() | StopGradient() | After():
             return Alias(operand, dim(0))
         case Broadcast() if operand.type.elements == value.type.elements:
             return Alias(operand, dim(0))

@@ -9,13 +9,13 @@ from typing import TypeAlias
 import numpy as np
 
 from dnnc.ir.dims import Dim
-from dnnc.kernels.abi import Buffer, Integer
+from dnnc.kernels.abi import Buffer, Call, Integer
 from dnnc.kernels.driver import BARRIER, CALL, END, LOOP, SERIAL
 from dnnc.program.locations import Both, CallItem, Item, Location, LoopItem, Moving, Place, Storage
 from dnnc.program.memory import Interval, Layout, arrange, round_up
 from dnnc.program.plan import Plan
 
-__all__ = ["ARENA", "FIXED", "Binding", "Step", "bind"]
+__all__ = ["ARENA", "FIXED", "Binding", "Step", "arena_intervals", "bind", "cost"]
 
 #: Roots that slots are relative to; those of inputs and outputs follow in order of the storages.
 FIXED, ARENA = 0, 1
@@ -76,6 +76,30 @@ def _chosen(location: Both, sizes: Mapping[str, int]) -> Location:
     if rounds <= 0:
         return location.none
     return location.odd if rounds % 2 else location.even
+
+
+def _inside(plan: Plan) -> list[Storage]:
+    return [storage for storage in plan.storages if storage.kind == "arena"]
+
+
+def arena_intervals(plan: Plan, sizes: Mapping[str, int], threads: int) -> list[Interval]:
+    """What the arena has to hold and when, in the order of the plan's storages."""
+    intervals = []
+    for storage in _inside(plan):
+        size = max(0, storage.bytes.evaluate(sizes))
+        if storage.per_thread:
+            size = round_up(size) * threads
+        intervals.append(Interval(size, storage.first, storage.last))
+    return intervals
+
+
+def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
+    """Flops of a call, bytes that it reads and writes, and a rough estimate of its seconds on one
+    thread."""
+    flops = max(0, call.flops.evaluate(sizes))
+    types = [a.value.type for a in call.arguments if isinstance(a, Buffer)]
+    moved = sum(max(0, type.elements.evaluate(sizes)) * type.dtype.size for type in types)
+    return flops, moved, moved / _BYTES_PER_SECOND + flops / _FLOPS_PER_SECOND
 
 
 Span: TypeAlias = tuple[int, int, int]  # root, first byte, byte after the last
@@ -156,17 +180,12 @@ class _Binder:
         return max(0, size.evaluate(self.sizes))
 
     def arrange(self) -> Layout:
-        inside = [storage for storage in self.plan.storages if storage.kind == "arena"]
-        intervals = []
-        for storage in inside:
-            size = self.size(storage.bytes)
-            if storage.per_thread:
-                self.spread[id(storage)] = round_up(size)
-                size = round_up(size) * self.threads
-            intervals.append(Interval(size, storage.first, storage.last))
-        layout = arrange(intervals)
+        inside = _inside(self.plan)
+        layout = arrange(arena_intervals(self.plan, self.sizes, self.threads))
         for storage, offset in zip(inside, layout.offsets, strict=True):
             self.places[id(storage)] = (ARENA, offset)
+            if storage.per_thread:
+                self.spread[id(storage)] = round_up(self.size(storage.bytes))
         return layout
 
     def place(self, storage: Storage) -> None:
@@ -238,16 +257,12 @@ class _Binder:
             return 0, 0
         base = len(self.slots)
         self.slots.extend([(FIXED, 0, 0)] * len(item.call.arguments))
-        moved = 0
         for k, argument in enumerate(item.call.arguments):
             if isinstance(argument, Integer):
                 self.slots[base + k] = (FIXED, argument.size.evaluate(self.sizes), 0)
-                continue
-            self.fill(base + k, item.locations[k])
-            if isinstance(argument, Buffer):
-                moved += self.size(argument.value.type.elements) * argument.value.type.dtype.size
-        flops = self.size(item.call.flops)
-        seconds = moved / _BYTES_PER_SECOND + flops / _FLOPS_PER_SECOND
+            else:
+                self.fill(base + k, item.locations[k])
+        flops, moved, seconds = cost(item.call, self.sizes)
         self.seconds += seconds * self.rounds
         flags = self.flags(item, seconds)
         address = self.addresses[item.call.kernel.key]

@@ -380,5 +380,6 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(lambda t: recurrent(t), ("T[2]", "T[1, 2]", "T[]")),
         Example(mapped, ("T[3]", "T[3]")),
     ],
+    "after": [Example(fixed(ops.After()), ("T[2, 3]", "T[4]"), ANY)],
     "fused": [Example(fused, ("T[2, 3]", "T[3]"))],
 }

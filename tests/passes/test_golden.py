@@ -2,7 +2,8 @@
 
 A case is `[case name]`, `[in]` with a graph, and `[out pass]` with what the pass makes of it, or
 `[unchanged pass]` where no rule may fire. `--update-golden` rewrites the results; a rule that
-never fires cannot be blessed, since `[out pass]` must differ from `[in]`.
+never fires cannot be blessed, since `[out pass]` must differ from `[in]`. `recompute` is followed
+by its budget for a batch of 4096, such as 12MB.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import pytest
 from dnnc.ir.graph import Graph
 from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.verify import verify
+from dnnc.model.compiled import bytes_in
+from dnnc.passes import recompute
 from dnnc.passes.check import compare
 from dnnc.passes.pipeline import PASSES, optimize
+from dnnc.program.footprint import memory_budget
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 _HEADER = re.compile(r"^\[(case|in|out|unchanged)(?: (.*))?\]$")
@@ -72,6 +76,9 @@ def write_cases(path: Path, cases: list[Case]) -> None:
 def run_step(name: str, graph: Graph) -> Graph:
     if name == "pipeline":
         return optimize(graph)
+    if name.startswith("recompute "):
+        size = bytes_in(name.removeprefix("recompute "))
+        return recompute.run(graph, memory_budget(size, graph, 4096, threads=1))
     return next(step for step in PASSES if step.name == name).run(graph)
 
 

@@ -13,7 +13,7 @@ from dnnc.elaborate.options import TrainOptions, read_options
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.elaborate.training import plan_training
 from dnnc.ir.graph import Graph
-from dnnc.model.compiled import Compiled, compile_graph, require_distinct_names
+from dnnc.model.compiled import Compiled, MemoryBudget, compile_graph, require_distinct_names
 from dnnc.model.job import Job, job_kind
 from dnnc.syntax import tree
 from dnnc.tuning.decisions import batch
@@ -105,8 +105,12 @@ class TrainJob(Job):
         *,
         resume: bool = False,
         progress: Progress | None = None,
+        memory: int | str | None = None,
     ) -> TrainingResult:
         """Train; `folder` keeps the run, and nothing is kept without it.
+
+        `memory` bounds the arena of a training step (bytes, or "200MB"): values are computed again
+        rather than kept, which changes no bit of the results. Evaluation keeps nothing anyway.
 
         Raises DnnError, also (E607) where the data hold indices or labels that are out of range.
         """
@@ -114,12 +118,15 @@ class TrainJob(Job):
         from dnnc.train.loop import train
 
         plan = self.plan()
+        budget = None
+        if memory is not None:
+            budget = MemoryBudget.of(memory, plan.batch, plan.span)
         dataset = self.program.dataset(plan.data)
         check_rows(plan, dataset)
         return train(
             plan,
             dataset,
-            compile=partial(_compiled, plan.batch),
+            compile=partial(_compiled, plan, budget),
             folder=folder,
             resume=resume,
             progress=progress,
@@ -127,7 +134,7 @@ class TrainJob(Job):
         )
 
 
-def _compiled(size: int, graph: Graph) -> Compiled:
-    """A graph of a job with batches of that size; the last of an epoch may be smaller."""
-    with batch(size):
-        return compile_graph(graph)
+def _compiled(plan: TrainingPlan, memory: MemoryBudget | None, graph: Graph) -> Compiled:
+    """A graph of a job, for batches of its size; the last of an epoch may be smaller."""
+    with batch(plan.batch):
+        return compile_graph(graph, memory=memory if graph is plan.step else None)
