@@ -48,6 +48,15 @@ def test_json_is_a_line_an_event(command: Command) -> None:
     assert 0 <= next(e for e in events if e["kind"] == "test")["test"]["accuracy"] <= 1
 
 
+def test_a_budget_of_memory(command: Command) -> None:
+    command("run", "table.dnn", "-q", "-D", "epochs=1", "--folder", "free")
+    command("run", "table.dnn", "-q", "-D", "epochs=1", "--folder", "bound", "--memory", "1GB")
+    weights = [Path(f"{name}/weights.safetensors").read_bytes() for name in ("free", "bound")]
+    assert weights[0] == weights[1]
+    for size, code in (("1KB", "E704"), ("2 potatoes", "E412")):
+        assert code in command("run", "table.dnn", "--memory", size, exit_code=1).stderr
+
+
 def test_a_finished_run_is_resumed_without_change(trained: Command) -> None:
     before = Path("runs/table/best.safetensors").read_bytes()
     trained("run", "table.dnn", "--quiet", "-D", "epochs=12", "--resume")
