@@ -64,10 +64,10 @@ def build_conv(widest: Tile) -> Callable[[int, int, int], int]:
 
     The code serves all tiles with the elements of `widest` and no more columns."""
     from dnnc.kernels.intrinsics import share, slot, store
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    axis, lines_of = subroutine(build_axis(), returns=5), subroutine(build_lines(), returns=1)
-    taps, slab = subroutine(build_taps(widest.bytes_each)), subroutine(_build_slab(widest))
+    axis, lines_of = shared(build_axis, returns=5), shared(build_lines, returns=1)
+    taps, slab = shared(build_taps, widest.bytes_each), subroutine(_build_slab(widest))
     put, size = store("i64"), widest.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
@@ -111,10 +111,10 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
     """`f(args, image, q, count, line, inside, lines, first, last)`: grid lines from `q` on, class
     by class, for strips of columns `first` to `last`."""
     from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(widest.bytes_each))
-    pixels, strips = subroutine(build_pixels()), subroutine(_build_strips(widest))
+    axis, fill = shared(build_axis, returns=5), shared(build_fill, widest.bytes_each)
+    pixels, strips = shared(build_pixels), subroutine(_build_strips(widest))
     depth_of = subroutine(_build_depth(), returns=1)
     size = widest.bytes_each
 

@@ -123,9 +123,9 @@ def _build_turn(size: int) -> Callable[..., None]:
     channels for all taps, or by input one output for all taps."""
     from dnnc.kernels.intrinsics import copy_bytes, slot, zero_bytes
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
-    transpose = subroutine(build_transpose(size))
+    transpose = shared(build_transpose, size)
 
     def turn(
         args: int, group: int, panel: int, row: int, rows: int, column: int, columns: int

@@ -143,10 +143,10 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
 
     The code serves all tiles with the elements of `widest` and no more columns."""
     from dnnc.kernels.intrinsics import share, slot, store, zero_bytes
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    axis, lines_of = subroutine(build_axis(), returns=5), subroutine(build_lines(), returns=1)
-    taps, slab = subroutine(build_taps(widest.bytes_each)), subroutine(_build_slab(widest))
+    axis, lines_of = shared(build_axis, returns=5), shared(build_lines, returns=1)
+    taps, slab = shared(build_taps, widest.bytes_each), subroutine(_build_slab(widest))
     put, size = store("i64"), widest.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
@@ -203,9 +203,9 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
     of some images, add to a partial result."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store
     from dnnc.kernels.moves import copy_rows
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    axis, fill = subroutine(build_axis(), returns=5), subroutine(build_fill(widest.bytes_each))
+    axis, fill = shared(build_axis, returns=5), shared(build_fill, widest.bytes_each)
     steps, copy = subroutine(_build_steps(widest.bytes_each)), copy_rows(widest)
     put, size, lanes = store("i64"), widest.bytes_each, widest.lanes
 
@@ -262,9 +262,9 @@ def _build_steps(size: int) -> Callable[[int, int, int, int, int], None]:
     """`f(args, images, apart, lines, down)`: the table of offsets of the pixels of images that are
     `apart` bytes apart; it is left where it is that already."""
     from dnnc.kernels.intrinsics import slot, store
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
-    axis, put = subroutine(build_axis(), returns=5), store("i64")
+    axis, put = shared(build_axis, returns=5), store("i64")
 
     def steps(args: int, images: int, apart: int, lines: int, down: int) -> None:
         words, table, count, made = slot(args, WORDS), slot(args, PIXELS), 0, lines * 65536 + images
@@ -287,10 +287,10 @@ def _build_join(dtype: str) -> Callable[[int, int, int], int]:
     channels with their taps."""
     from dnnc.kernels.intrinsics import copy_bytes, load, share, slot, store
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
     size = 4 if dtype == "f32" else 8
-    transpose = subroutine(build_transpose(size))
+    transpose = shared(build_transpose, size)
     get, put, get_part = load(dtype, 0), store(dtype, 0), load(dtype, 1)
 
     def kernel(args: int, tid: int, threads: int) -> int:

@@ -198,10 +198,10 @@ def _build_pack(widest: Tile) -> Callable[..., None]:
     """`f(args, b, p, place, k0, depth)`: panel `p` of the matrix at `b`, from row `k0` on."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.packing import build_pack, build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
-    copy = subroutine(build_pack(widest.dtype, widest.lanes))
-    transpose = subroutine(build_transpose(widest.bytes_each))
+    copy = shared(build_pack, widest.dtype, widest.lanes)
+    transpose = shared(build_transpose, widest.bytes_each)
     size = widest.bytes_each
 
     def pack(args: int, b: int, p: int, place: int, k0: int, depth: int) -> None:
@@ -293,9 +293,9 @@ def _build_rows(size: int) -> Callable[..., tuple[int, int, int]]:
     """
     from dnnc.kernels.intrinsics import copy_bytes, slot
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
-    transpose = subroutine(build_transpose(size))
+    transpose = shared(build_transpose, size)
 
     def rows_of(
         args: int, matrix: int, i: int, rows: int, k0: int, depth: int

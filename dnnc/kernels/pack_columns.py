@@ -28,10 +28,10 @@ def lower_pack(node: Node) -> list[Call]:
 def _build(dtype: str) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import copy_bytes, share, slot, zero_bytes
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
     size = 4 if dtype == "f32" else 8
-    transpose = subroutine(build_transpose(size))
+    transpose = shared(build_transpose, size)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         k, n, width = slot(args, _K), slot(args, _N), slot(args, _WIDTH)

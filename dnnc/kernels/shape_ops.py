@@ -219,13 +219,13 @@ def _build_block(size: int) -> Callable[..., None]:
     """Rows `row` to `stop` and columns `first` to `last` of a plane."""
     from dnnc.kernels.intrinsics import copy_bytes, load, slot, store
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
     word = _WORD[size]
     get, put = load(word, 1), store(word, 0)
     blocks = size > 1
     # Single bytes take the plain loop below: the call is compiled, and never made.
-    transpose = subroutine(build_transpose(size if blocks else 4))
+    transpose = shared(build_transpose, size if blocks else 4)
 
     def block(
         args: int, target: int, source: int, row: int, stop: int, first: int, last: int

@@ -9,13 +9,14 @@ Imports numba: import it only inside `Kernel.build`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from dnnc.kernels.frontend import Library, compile_function
 
-__all__ = ["subroutine"]
+__all__ = ["shared", "subroutine"]
 
 types: Any = import_module("numba.core.types")
 intrinsic: Any = import_module("numba.extending").intrinsic
@@ -47,6 +48,13 @@ def subroutine(function: Callable[..., Any], returns: int = 0) -> Any:
     parameters = [inspect.Parameter(name, _PARAMETER) for name in ("typing_context", *names)]
     typer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return intrinsic(typer)
+
+
+@cache
+def shared(build: Callable[..., Callable[..., Any]], *arguments: Hashable, returns: int = 0) -> Any:
+    """The subroutine of `build(*arguments)`, which is made once for all kernels of a process and
+    for all callers within one: most of the time to compile goes into finding types."""
+    return subroutine(build(*arguments), returns)
 
 
 class _Unoptimized(Library):  # type: ignore[misc]
