@@ -16,6 +16,7 @@ from dnnc.program.binding import arena_intervals, cost
 from dnnc.program.locations import Item, LoopItem, leaves
 from dnnc.program.memory import arrange, round_up
 from dnnc.program.plan import make_plan
+from dnnc.program.schedule import Lowered
 from dnnc.program.team import default_threads
 
 __all__ = ["memory_budget"]
@@ -31,13 +32,13 @@ def memory_budget(
     for item in graph.inputs:
         if item.role == "data" and item.value.shape:
             sizes.update(dict.fromkeys(item.value.shape[0].symbols, batch))
-    measure = partial(_footprint, sizes=sizes, threads=threads or default_threads())
+    measure = partial(_footprint, sizes=sizes, threads=threads or default_threads(), known={})
     return Budget(size, batch, measure, span)
 
 
-def _footprint(graph: Graph, sizes: Mapping[str, int], threads: int) -> Footprint:
+def _footprint(graph: Graph, sizes: Mapping[str, int], threads: int, known: Lowered) -> Footprint:
     load_lowerings()
-    plan = make_plan(graph)
+    plan = make_plan(graph, known)
     intervals = arena_intervals(plan, sizes, threads)
     spans: dict[Node, tuple[int, int]] = {}
     seconds: dict[Node, float] = {}

@@ -56,10 +56,13 @@ class Plan:
         return shifted(self.locations[root], offset)
 
 
-def make_plan(graph: Graph) -> Plan:
-    """Lower and order the nodes of a graph and decide where its values live."""
+def make_plan(graph: Graph, known: Lowered | None = None) -> Plan:
+    """Lower and order the nodes of a graph and decide where its values live.
+
+    `known` keeps the calls of nodes between plans of graphs that share them.
+    """
     with uncollected():
-        return Planner(graph).plan()
+        return Planner(graph, known).plan()
 
 
 def resolve(value: Value, aliases: dict[Value, Alias]) -> tuple[Value, Dim]:
@@ -87,8 +90,8 @@ class Planner:
     rest.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, known: Lowered | None = None) -> None:
+        self.graph, self.known = graph, known
         self.position = 0
         self.storages: list[Storage] = []
         self.locations: dict[Value, Location] = {}
@@ -106,7 +109,7 @@ class Planner:
         for item in self.graph.inputs:
             storage = self.storage("input", bytes_of(item.value), item.name)
             self.locations[item.value] = Place(storage)
-        nodes, lowered = scheduled(self.graph)
+        nodes, lowered = scheduled(self.graph, self.known)
         items: list[Item] = []
         self.place_outputs()
         self.walk(nodes, items, None, lowered)

@@ -31,14 +31,17 @@ Lowered: TypeAlias = dict[Node, list[Call]]
 _TYPICAL_SIZE = 64
 
 
-def scheduled(graph: Graph) -> tuple[list[Node], Lowered]:
-    """The nodes of a graph in the order of execution, and the calls of each."""
+def scheduled(graph: Graph, known: Lowered | None = None) -> tuple[list[Node], Lowered]:
+    """The nodes of a graph in the order of execution, and the calls of each.
+
+    `known` are calls from plans of graphs that share nodes with this one; those of others join.
+    """
     nodes = graph.nodes
-    lowered = lowered_nodes(graph, nodes)
+    lowered = lowered_nodes(graph, nodes, {} if known is None else known)
     return _Scheduler(graph, nodes).order(), _without_unread(graph, nodes, lowered)
 
 
-def lowered_nodes(graph: Graph, nodes: Sequence[Node]) -> Lowered:
+def lowered_nodes(graph: Graph, nodes: Sequence[Node], known: Lowered) -> Lowered:
     """The calls of each node; fused kernels write parts of a concatenation where they belong."""
     parts = _parts_of_concats(graph, nodes)
     lowered: Lowered = {}
@@ -51,7 +54,9 @@ def lowered_nodes(graph: Graph, nodes: Sequence[Node]) -> Lowered:
             calls = zip(lower(node), node.operands, strict=True)
             lowered[node] = [call for call, operand in calls if operand not in parts]
         else:
-            lowered[node] = lower(node)
+            if node not in known:
+                known[node] = lower(node)
+            lowered[node] = known[node]
     return lowered
 
 
