@@ -80,9 +80,9 @@ def _build_gather(taps: int, tile: Tile) -> Callable[..., None]:
     [channel, tap, width]."""
     from dnnc.kernels.intrinsics import load, slot, store
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
-    transpose = subroutine(build_transpose(tile.bytes_each))
+    transpose = shared(build_transpose, tile.bytes_each)
     get, put = load(tile.dtype, 1), store(tile.dtype, 0)
     size, square = tile.bytes_each, taps * taps
 

@@ -160,14 +160,14 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
     channels, some at a time."""
     from dnnc.kernels.intrinsics import share, slot
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
     from dnnc.kernels.winograd_ir import both_sides, transposed
 
     tile, taps, count = scheme.tile, scheme.taps, scheme.count
     matrix = transposed(scheme.matrices.g)
     transform = both_sides(f"gt_{scheme.results}_{taps}", matrix, tile)
     add_all = subroutine(_build_add_all(scheme))
-    transpose = subroutine(build_transpose(tile.bytes_each))
+    transpose = shared(build_transpose, tile.bytes_each)
     size, products, square, lanes = tile.bytes_each, count**2, taps**2, tile.lanes
     vector = lanes * size
 
