@@ -47,22 +47,26 @@ class Kernel:
     """Code that programs share. Two kernels with one `key` are the same code.
 
     `build` returns the Python function; it is called only where the machine code is not in the
-    cache. `source` is its text where it was generated.
+    cache. `source` is its text where it was generated. Loops may be `unrolled`;
+    drivers, whose loops lead from block to block, compile sooner without.
     """
 
     name: str
     key: str
     build: Callable[[], Callable[[int, int, int], int]]
     source: str = ""
+    unrolled: bool = True
 
     def __repr__(self) -> str:
         return f"<kernel {self.name} {self.key[:8]}>"
 
 
-def make_kernel(name: str, build: Callable[[], KernelFunction], *parameters: object) -> Kernel:
+def make_kernel(
+    name: str, build: Callable[[], KernelFunction], *parameters: object, unrolled: bool = True
+) -> Kernel:
     """A kernel whose code is determined by its name and the `repr` of its parameters."""
     text = f"{name}{parameters!r}"
-    return Kernel(name, hashlib.sha256(text.encode()).hexdigest(), build)
+    return Kernel(name, hashlib.sha256(text.encode()).hexdigest(), build, unrolled=unrolled)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

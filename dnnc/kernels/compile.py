@@ -166,6 +166,7 @@ def _compile_module(kernel: Kernel) -> Any:
     function = kernel.build()
     with compiling() as target:
         library = _library_class()(target.codegen(), kernel.name)
+        library.unrolled = kernel.unrolled
         result = compile_function(function, (i64, i64, i64), i64, library)
         library.finalize()
     module = library.module
@@ -181,13 +182,15 @@ def _library_class() -> Any:
     base: Any = Library
 
     class KernelLibrary(base):  # type: ignore[misc]
+        unrolled = True
+
         def add_llvm_module(self, module: Any) -> None:
             # Numba optimizes each function here already, which the final passes make needless.
             self._final_module.link_in(module)
 
         def _optimize_final_module(self) -> None:
             _keep_to_itself(self._final_module)
-            optimize_module(self._final_module, target_machine())
+            optimize_module(self._final_module, target_machine(), self.unrolled)
 
         def _finalize_final_module(self) -> None:
             self._finalized = True
@@ -210,13 +213,13 @@ def _keep_to_itself(module: Any) -> None:
             function.linkage = llvm.Linkage.internal
 
 
-def optimize_module(module: Any, machine: llvm.TargetMachine) -> None:
-    """LLVM's passes, as every kernel goes through them."""
+def optimize_module(module: Any, machine: llvm.TargetMachine, unrolled: bool = True) -> None:
+    """LLVM's passes, as every kernel goes through them; loops are `unrolled` or left as written."""
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = True
     options.loop_interleaving = True
-    options.loop_unrolling = True
+    options.loop_unrolling = unrolled
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
 

@@ -82,7 +82,7 @@ def conv_last_calls(
     pixels = (x if backward else y).type.elements
     flops = 2 * pixels * product(weight[1:])
     widest = tiles(dtype)[0]
-    kernel = make_kernel("conv_last", lambda: build_conv(widest), widest)
+    kernel = make_kernel("conv_last", lambda: build_conv(widest), widest, unrolled=False)
     return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())]
 
 

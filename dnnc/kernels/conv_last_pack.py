@@ -58,7 +58,7 @@ def pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
         Scratch(kh * kw * 8, per_thread=True),
         Scratch((kh * kw + _BLOCK) * width * size, per_thread=True),
     )
-    kernel = make_kernel("pack_weights", lambda: _build_pack(size), size)
+    kernel = make_kernel("pack_weights", lambda: _build_pack(size), size, unrolled=False)
     return [Call(kernel, arguments, w.type.elements)]
 
 

@@ -97,7 +97,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     partial = Scratch(padded * channels * taps * (chunks * groups * size))
     pixels = dy.shape[2] + MOST_PIXELS
     sums = Call(
-        make_kernel("conv_last_weight", lambda: _build_sums(widest), widest),
+        make_kernel("conv_last_weight", lambda: _build_sums(widest), widest, unrolled=False),
         (
             partial,
             Buffer(x),
@@ -110,7 +110,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     )
     sizes = (chunks, groups, channels, taps, form.columns, padded)
     join = Call(
-        make_kernel("conv_last_weight_join", lambda: _build_join(dtype), dtype),
+        make_kernel("conv_last_weight_join", lambda: _build_join(dtype), dtype, unrolled=False),
         (
             Buffer(dw, written=True),
             partial,

@@ -97,7 +97,7 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     strips = (Code(strip_kernel(dtype, vectors)) for vectors in (tile.vectors, 1))
     code = (*strips, Code(vector_kernel(tile)))
     widest = tiles(dtype)[0]
-    kernel = make_kernel("matmul", lambda: _build_product(widest), widest)
+    kernel = make_kernel("matmul", lambda: _build_product(widest), widest, unrolled=False)
     shape = (Integer.of(tile.columns), Integer.of(rows))
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())

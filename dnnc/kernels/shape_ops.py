@@ -141,7 +141,9 @@ def copy_call(
         *(Integer.of(start * size) for start in (target_start, source_start)),
         *(Integer.of(x) for x in sizes),
     )
-    return Call(make_kernel("copy_block", lambda: _build_copy(size), size), arguments)
+    return Call(
+        make_kernel("copy_block", lambda: _build_copy(size), size, unrolled=False), arguments
+    )
 
 
 _ONE = Axis(dim(1), dim(0), dim(0))

@@ -55,7 +55,7 @@ def winograd_calls(
     )
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
-    kernel = make_kernel("winograd", lambda: _build(scheme), *scheme.code)
+    kernel = make_kernel("winograd", lambda: _build(scheme), *scheme.code, unrolled=False)
     return [Call(kernel, arguments, flops, in_place)]
 
 

@@ -35,7 +35,9 @@ def winograd_pack_calls(op: Any, w: Value, packed: Value) -> list[Call]:
         Scratch(dim(_SOME * taps * taps * width * tile.bytes_each), per_thread=True),
     )
     key = (op.tile, taps, tile)
-    return [Call(make_kernel("winograd_pack", lambda: _build(*key), *key), arguments)]
+    return [
+        Call(make_kernel("winograd_pack", lambda: _build(*key), *key, unrolled=False), arguments)
+    ]
 
 
 def _build(results: int, taps: int, tile: Tile) -> Callable[[int, int, int], int]:

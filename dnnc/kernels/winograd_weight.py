@@ -46,7 +46,7 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     blocks = (scheme.across, scheme.down, bands, v_step, d_step)
     filled = (scheme.filled, scheme.filled_outputs, room, chunks, scheme.width)
     sums = Call(
-        make_kernel("winograd_weight", lambda: _build_sums(scheme), *scheme.code),
+        make_kernel("winograd_weight", lambda: _build_sums(scheme), *scheme.code, unrolled=False),
         (
             partial,
             Buffer(x),
@@ -61,7 +61,9 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     )
     sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks, scheme.width)
     join = Call(
-        make_kernel("winograd_weight_join", lambda: _build_join(scheme), *scheme.code),
+        make_kernel(
+            "winograd_weight_join", lambda: _build_join(scheme), *scheme.code, unrolled=False
+        ),
         (
             Buffer(dw, written=True),
             partial,

@@ -172,6 +172,10 @@ class Program:
         """
         if name not in self.models:
             raise _unknown("E401", "model", name, self.models)
+        from dnnc.program.precompile import get_ready
+
+        # Help for a cold start needs as long to be there as the model takes to be made.
+        get_ready()
         return Model(self.models[name], self, settings, seed, dtype, threads)
 
     def run(

@@ -12,7 +12,8 @@ every group has one channel and one output (depthwise), it is [1, 1, taps, group
 
 By Winograd's method (`dnnc.ops.winograd`), `tile` by `tile` outputs are computed at a time; then
 the weight is packed as one matrix for each product, [n * n, panels, channels, width], where `n =
-tile + k - 1` and channels are filled up with zeros to a multiple of 16. That takes one group, a square kernel, and strides and dilations of 1.
+tile + k - 1` and channels are filled up with zeros to a multiple of 16. That takes one group, a
+square kernel, and strides and dilations of 1.
 """
 
 from __future__ import annotations
