@@ -1,4 +1,4 @@
-"""What the operator families share: element types, checks of operands, the elementwise rule.
+"""What the operator families share: element types, checks of operands, base classes.
 
 `Operator` itself is defined in `dnnc.ir.operator`; its names are offered here too, since a family
 of operators needs all of them.
@@ -37,6 +37,7 @@ __all__ = [
     "Elementwise",
     "Gradients",
     "NoGradientError",
+    "NonDifferentiable",
     "OnnxOp",
     "Operator",
     "TypeRuleError",
@@ -174,6 +175,14 @@ class Elementwise(Operator):
         with np.errstate(all="ignore"):
             result = type(self).compute(*arrays)  # type: ignore[misc]
             return (np.asarray(result).astype(self.result_dtype(*types).numpy, copy=False),)
+
+
+@dataclass(frozen=True)
+class NonDifferentiable(Operator):
+    """Base of the operators that passes make, once gradients have been taken."""
+
+    def gradient(self, dz: Any, z: Any, *operands: Any, **_: Any) -> Gradients:
+        raise NoGradientError(f"`{self.name}` is made after gradients are taken")
 
 
 def _fit(types: tuple[TensorType, ...]) -> bool:

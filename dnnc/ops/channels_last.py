@@ -24,14 +24,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dnnc.ir.dims import Dim, ceil_div, dim
-from dnnc.ir.graph import Value
 from dnnc.ir.types import TensorType
 from dnnc.ops.base import (
     FLOATS,
     Array,
-    Gradients,
-    NoGradientError,
-    Operator,
+    NonDifferentiable,
     TypeRuleError,
     check_dtype,
     check_rank,
@@ -65,16 +62,9 @@ def is_depthwise(weight: tuple[Dim, ...], groups: int) -> bool:
     return groups > 1 and weight[0] == groups and weight[1] == 1
 
 
-class _NoGradient(Operator):
-    """An operator that is made after differentiation."""
-
-    def gradient(self, dz: Value, z: Value, *operands: Value) -> Gradients:
-        raise NoGradientError(f"`{self.name}` is made after gradients are taken")
-
-
 @operator
 @dataclass(frozen=True, kw_only=True)
-class PackWeights(_NoGradient):
+class PackWeights(NonDifferentiable):
     """A weight [O, C / groups, kh, kw] as panels; see the head of the file.
 
     With `backward`, the weight is packed for the gradient by input: inputs and outputs change
@@ -145,7 +135,7 @@ class PackWeights(_NoGradient):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Last(Convolution, _NoGradient):
+class _Last(Convolution, NonDifferentiable):
     """Base of the three: `kernel` is the size of the kernel."""
 
     tile: int = 0

@@ -16,7 +16,7 @@ from dnnc.ir.types import TensorType
 from dnnc.ops.base import (
     Array,
     Gradients,
-    NoGradientError,
+    NonDifferentiable,
     Operator,
     TypeRuleError,
     operator,
@@ -126,8 +126,8 @@ class Scan(Operator):
 
 @operator
 @dataclass(frozen=True)
-class Fused(Operator):
-    """Operators that run as one kernel; made by the fusion pass, after gradients are derived.
+class Fused(NonDifferentiable):
+    """Operators that run as one kernel; made by the fusion pass.
 
     Operands are the inputs of `body`, results its outputs. The values of the body align with the
     iteration `space`; its reductions run along the axes `reduced` of that.
@@ -154,15 +154,6 @@ class Fused(Operator):
         values = dict(zip(inputs, arrays, strict=True))
         evaluate(self.body, values, {})
         return tuple(values[output.value] for output in self.body.outputs)
-
-    def gradient(
-        self,
-        dz: Sequence[Value | None],
-        z: Sequence[Value],
-        *operands: Value,
-        **_: object,
-    ) -> Gradients:
-        raise NoGradientError("gradients are derived before operators are fused")
 
 
 @operator

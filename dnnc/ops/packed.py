@@ -14,14 +14,11 @@ from typing import ClassVar
 import numpy as np
 
 from dnnc.ir.dims import Dim, ceil_div, dim
-from dnnc.ir.graph import Value
 from dnnc.ir.types import TensorType
 from dnnc.ops.base import (
     FLOATS,
     Array,
-    Gradients,
-    NoGradientError,
-    Operator,
+    NonDifferentiable,
     TypeRuleError,
     check_dtype,
     check_rank,
@@ -32,15 +29,9 @@ from dnnc.ops.base import (
 __all__ = ["PackColumns", "PackedMatMul"]
 
 
-@dataclass(frozen=True)
-class _NoGradient(Operator):
-    def gradient(self, dz: Value, z: Value, *operands: Value) -> Gradients:
-        raise NoGradientError(f"`{self.name}` is made after gradients are taken")
-
-
 @operator
 @dataclass(frozen=True)
-class PackColumns(_NoGradient):
+class PackColumns(NonDifferentiable):
     """A matrix [k, n], or with `transpose` [n, k], as panels of its columns."""
 
     name: ClassVar[str] = "pack_columns"
@@ -62,7 +53,7 @@ class PackColumns(_NoGradient):
 
 @operator
 @dataclass(frozen=True)
-class PackedMatMul(_NoGradient):
+class PackedMatMul(NonDifferentiable):
     """The product of a matrix [m, k] and one of so many `columns`, packed by `PackColumns`."""
 
     name: ClassVar[str] = "packed_matmul"
