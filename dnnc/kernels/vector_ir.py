@@ -16,9 +16,15 @@ __all__ = [
     "NUMBERS",
     "calling",
     "declare",
+    "fmuladd",
     "internal",
+    "lane_mask",
+    "load_at",
     "masked",
+    "prefetch_at",
+    "reduce_lanes",
     "splat",
+    "store_at",
 ]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
@@ -31,6 +37,8 @@ NUMBERS: dict[str, ir.Type] = {
     "u8": ir.IntType(8),
     "i8": ir.IntType(8),
 }
+#: Names of types in those of LLVM's intrinsics, where integers have no sign.
+_NAMES = {kind: name.replace("u", "i") for name, kind in NUMBERS.items()}
 
 
 def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
@@ -72,12 +80,97 @@ def declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Ty
     return ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
+def fmuladd(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """`x * y + z` of vectors of floats, rounded once where the processor can."""
+    function = declare(b.module, f"llvm.fmuladd.{_suffix(x.type)}", x.type, [x.type] * 3)
+    return b.call(function, [x, y, z])
+
+
+def reduce_lanes(
+    b: ir.IRBuilder, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]
+) -> ir.Value:
+    """All lanes of a vector joined, halves first; the result is in every lane."""
+    lanes = width = value.type.count
+    while width > 1:
+        width //= 2
+        order = [(k + width) % lanes for k in range(lanes)]
+        rotation = ir.Constant(ir.VectorType(I32, lanes), order)
+        value = join(value, b.shuffle_vector(value, value, rotation))
+    return value
+
+
+def lane_mask(b: ir.IRBuilder, lanes: int, count: ir.Value, first: int = 0) -> ir.Value:
+    """Which lanes k of a vector have `first + k < count`, an i64 within the range of i32."""
+    # Compared as i32, a mask of sixteen lanes takes one instruction, and two or more as i64.
+    limit = splat(b, b.trunc(count, I32), lanes)
+    numbers = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
+    return b.icmp_signed("<", numbers, limit)
+
+
+def load_at(
+    b: ir.IRBuilder,
+    kind: ir.Type,
+    base: ir.Value,
+    offset: int | ir.Value = 0,
+    mask: ir.Value | None = None,
+) -> ir.Value:
+    """Load a number or a vector `offset` bytes from the pointer `base`, which is one to bytes.
+
+    Only elements need be aligned. With a mask, other lanes are zero and nothing is read of them.
+    """
+    place = _at(b, kind, base, offset)
+    if mask is None:
+        return b.load(place, align=_bytes_each(kind))
+    load, _ = masked(b.module, kind)
+    zero = ir.Constant(kind, [0] * kind.count)
+    return b.call(load, [place, I32(_bytes_each(kind)), mask, zero])
+
+
+def store_at(
+    b: ir.IRBuilder,
+    value: ir.Value,
+    base: ir.Value,
+    offset: int | ir.Value = 0,
+    mask: ir.Value | None = None,
+) -> None:
+    """Store a number or a vector, or the lanes of it that are in the mask; see `load_at`."""
+    place, alignment = _at(b, value.type, base, offset), _bytes_each(value.type)
+    if mask is None:
+        b.store(value, place, align=alignment)
+    else:
+        _, store = masked(b.module, value.type)
+        b.call(store, [value, place, I32(alignment), mask])
+
+
+def prefetch_at(
+    b: ir.IRBuilder, base: ir.Value, offset: int | ir.Value = 0, written: bool = False
+) -> None:
+    """Fetch the cache line `offset` bytes from `base` for reading, or for writing too."""
+    parameters = [BYTES, I32, I32, I32]
+    function = declare(b.module, "llvm.prefetch.p0", ir.VoidType(), parameters)
+    b.call(function, [_at(b, BYTES.pointee, base, offset), I32(int(written)), I32(3), I32(1)])
+
+
+def _at(b: ir.IRBuilder, kind: ir.Type, base: ir.Value, offset: int | ir.Value) -> ir.Value:
+    bytes_on = I64(offset) if isinstance(offset, int) else offset
+    return b.bitcast(b.gep(base, [bytes_on]), kind.as_pointer())
+
+
 def masked(module: ir.Module, vector: ir.VectorType) -> tuple[ir.Function, ir.Function]:
     """The functions `load(place, alignment, mask, otherwise)` and `store(value, place, alignment,
     mask)` on a vector of numbers; what is not in the mask is not touched."""
     pointer, mask = vector.as_pointer(), ir.VectorType(I1, vector.count)
-    kinds = {FLOATS["f32"]: "f32", FLOATS["f64"]: "f64"}
-    suffix = f"v{vector.count}{kinds.get(vector.element, vector.element)}.p0"
+    suffix = f"{_suffix(vector)}.p0"
     load = declare(module, f"llvm.masked.load.{suffix}", vector, [pointer, I32, mask, vector])
     arguments = [vector, pointer, I32, mask]
     return load, declare(module, f"llvm.masked.store.{suffix}", ir.VoidType(), arguments)
+
+
+def _suffix(vector: ir.VectorType) -> str:
+    return f"v{vector.count}{_NAMES[vector.element]}"
+
+
+def _bytes_each(kind: ir.Type) -> int:
+    """Bytes of a number, or of an element of a vector."""
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    return int(_NAMES[element][1:]) // 8
