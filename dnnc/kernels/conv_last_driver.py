@@ -46,6 +46,7 @@ from dnnc.kernels.conv_last_slots import (
     O,
     W,
 )
+from dnnc.kernels.epilogue import build_finish
 from dnnc.kernels.tiles import Tile
 
 __all__ = ["build_conv", "most_rows"]
@@ -265,30 +266,26 @@ def _build_block(widest: Tile) -> Callable[..., None]:
 def _build_deliver(widest: Tile) -> Callable[..., None]:
     """`f(args, line, pixel, channel, row, rows, step)`: rows of the tile, copied or given to the
     epilogue; they are pixels `step` apart of line `line` of all images."""
-    from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.moves import copy_rows
+    from dnnc.kernels.subroutine import shared
 
-    put, size, copy = store("i64"), widest.bytes_each, copy_rows(widest)
+    finish, size, copy = shared(build_finish), widest.bytes_each, copy_rows(widest)
 
     def deliver(
         args: int, line: int, pixel: int, channel: int, row: int, rows: int, step: int
     ) -> None:
         words, wide = slot(args, WORDS), slot(args, WIDE)
-        region, source = words + REGION, slot(args, _TILE) + row * wide * size
+        source = slot(args, _TILE) + row * wide * size
         columns, outputs = slot(words, 9), slot(args, O)
         if slot(args, _EPILOGUE) == 0:
             to = slot(args, OUT)
             to += ((line * slot(args, WO) + pixel) * outputs + channel) * size
             copy(to, step * outputs * size, source, wide * size, rows, columns)
             return
-        put(region, 0, source)
-        put(region, 1, wide * size)
-        put(region, 2, rows)
-        put(region, 3, columns)
-        put(region, 4, line)
-        put(region, 5, pixel)
-        put(region, 6, channel)
-        put(region, 8, step)
-        call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+        finish(
+            slot(args, _EPILOGUE), args + 8 * _SLOTS, words + REGION, source, wide * size, rows,
+            columns, line, pixel, channel, step,
+        )  # fmt: skip
 
     return deliver

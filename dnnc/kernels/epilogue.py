@@ -24,7 +24,14 @@ from dnnc.ops.control import Fused
 from dnnc.ops.conv import Convolution
 from dnnc.ops.creation import Iota
 
-__all__ = ["Epilogue", "Region", "calls_apart", "epilogue_arguments", "operands_of"]
+__all__ = [
+    "Epilogue",
+    "Region",
+    "build_finish",
+    "calls_apart",
+    "epilogue_arguments",
+    "operands_of",
+]
 
 
 class Region(IntEnum):
@@ -80,6 +87,33 @@ class Epilogue:
 def epilogue_arguments(epilogue: Epilogue | None) -> tuple[Argument, ...]:
     """What follows the slots of a driver."""
     return (Code(epilogue.kernel), *epilogue.slots) if epilogue else (Integer.of(0),)
+
+
+def build_finish() -> Callable[..., None]:
+    """`f(epilogue, slots, region, source, source_row, rows, columns, matrix, row, column, step)`:
+    a driver's call of the epilogue at an address, whose slots begin at `slots`.
+
+    The words of the region are written at `region`; what follows there are those words.
+    """
+    from dnnc.kernels.intrinsics import call_kernel, store
+
+    put = store("i64")
+
+    def finish(
+        epilogue: int, slots: int, region: int, source: int, source_row: int, rows: int,
+        columns: int, matrix: int, row: int, column: int, step: int,
+    ) -> None:  # fmt: skip
+        put(region, Region.SOURCE, source)
+        put(region, Region.SOURCE_ROW, source_row)
+        put(region, Region.ROWS, rows)
+        put(region, Region.COLUMNS, columns)
+        put(region, Region.FIRST, matrix)
+        put(region, Region.FIRST + 1, row)
+        put(region, Region.FIRST + 2, column)
+        put(region, Region.STEP, step)
+        call_kernel(epilogue, slots, region, 0)
+
+    return finish
 
 
 def operands_of(node: Node, anchor: Node) -> tuple[Value, ...]:

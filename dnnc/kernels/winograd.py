@@ -14,7 +14,7 @@ from typing import Any
 from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
-from dnnc.kernels.epilogue import Epilogue, Region, epilogue_arguments
+from dnnc.kernels.epilogue import Epilogue, Region, build_finish, epilogue_arguments
 from dnnc.kernels.winograd_blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 
 __all__ = ["winograd_calls"]
@@ -236,9 +236,10 @@ def _build_gather(scheme: Scheme) -> Callable[..., None]:
 def _build_deliver(scheme: Scheme) -> Callable[..., None]:
     """`f(args, image, line, lines, channel, channels)`: results of a run to the epilogue, or to
     the output."""
-    from dnnc.kernels.intrinsics import call_kernel, copy_bytes, slot, store
+    from dnnc.kernels.intrinsics import copy_bytes, slot
+    from dnnc.kernels.subroutine import shared
 
-    put, size, results = store("i64"), scheme.tile.bytes_each, scheme.results
+    finish, size, results = shared(build_finish), scheme.tile.bytes_each, scheme.results
 
     def deliver(args: int, image: int, line: int, lines: int, channel: int, channels: int) -> None:
         ho, wo, outputs = slot(args, _HO), slot(args, _WO), slot(args, _O)
@@ -248,19 +249,13 @@ def _build_deliver(scheme: Scheme) -> Callable[..., None]:
         if slot(args, _FLAT) and wide == wo:
             # Lines are one another's continuation.
             pixels, step = lines * wo, lines
-        region = slot(args, _REGION)
         for i in range(0, lines, step):
             source = slot(args, _RESULT) + i * wide * pixel
             if slot(args, _EPILOGUE):
-                put(region, 0, source)
-                put(region, 1, pixel)
-                put(region, 2, pixels)
-                put(region, 3, channels)
-                put(region, 4, image * ho + line + i)
-                put(region, 5, 0)
-                put(region, 6, channel)
-                put(region, 8, 1)
-                call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+                finish(
+                    slot(args, _EPILOGUE), args + 8 * _SLOTS, slot(args, _REGION), source, pixel,
+                    pixels, channels, image * ho + line + i, 0, channel, 1,
+                )  # fmt: skip
             else:
                 to = slot(args, _OUT) + ((image * ho + line + i) * wo * outputs + channel) * size
                 for j in range(pixels):
