@@ -11,11 +11,22 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.target import host
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.vector_ir import BYTES, FLOATS, I32, I64, calling, internal, masked, splat
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I32,
+    I64,
+    calling,
+    internal,
+    lane_mask,
+    load_at,
+    store_at,
+)
 
-__all__ = ["copy_rows", "transpose_block", "transpose_side"]
+__all__ = ["copy_rows", "transpose_block", "transpose_part", "transpose_side"]
 
 
 @cache
@@ -30,7 +41,22 @@ def transpose_block(bytes_each: int) -> Any:
 
     @intrinsic
     def transpose(typing_context, target, target_row, source, source_row):  # type: ignore[no-untyped-def]
-        return calling(name, 4, lambda module: _write_transpose(module, name, bytes_each, side))
+        return calling(name, 4, lambda module: _write_transpose(module, name, bytes_each))
+
+    return transpose
+
+
+@cache
+def transpose_part(bytes_each: int) -> Any:
+    """The intrinsic `f(target, target_row, source, source_row, rows, columns)`: as
+    `transpose_block`, of so many `rows` and `columns` of the source, from 1 to a block's."""
+    name = f"dnnc_transpose_part_{bytes_each}x{transpose_side(bytes_each)}"
+
+    @intrinsic
+    def transpose(  # type: ignore[no-untyped-def]
+        typing_context, target, target_row, source, source_row, rows, columns
+    ):
+        return calling(name, 6, lambda module: _write_transpose(module, name, bytes_each, True))
 
     return transpose
 
@@ -40,19 +66,19 @@ def transpose_side(bytes_each: int) -> int:
     return max(host().lanes(bytes_each), 4 if bytes_each == 4 else 2)
 
 
-def _write_transpose(module: ir.Module, name: str, bytes_each: int, side: int) -> ir.Function:
-    function = internal(module, name, 4)
-    target, target_row, source, source_row = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+def _write_transpose(
+    module: ir.Module, name: str, bytes_each: int, part: bool = False
+) -> ir.Function:
+    function = internal(module, name, 6 if part else 4)
+    target, target_row, source, source_row, *extent = function.args
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    side = transpose_side(bytes_each)
     # Floats shuffle on more ports than integers on some processors, and bits are only moved.
     vector = ir.VectorType(FLOATS["f32" if bytes_each == 4 else "f64"], side)
-    base = builder.inttoptr(source, BYTES)
-    rows = []
+    base, rows = b.inttoptr(source, BYTES), []
     for i in range(side):
-        place = builder.gep(base, [builder.mul(source_row, I64(i))])
-        row = builder.load(builder.bitcast(place, vector.as_pointer()))
-        row.align = bytes_each
-        rows.append(row)
+        place, mask = _line(b, base, source_row, i, side, *extent)
+        rows.append(load_at(b, vector, place, mask=mask))
     # Exchange ever smaller off-diagonal blocks between rows `distance` apart.
     distance = side // 2
     while distance:
@@ -63,14 +89,32 @@ def _write_transpose(module: ir.Module, name: str, bytes_each: int, side: int) -
             first, second = rows[i], rows[i + distance]
             for row, order in ((i, upper), (i + distance, lower)):
                 kind = ir.Constant(ir.VectorType(I32, side), order)
-                rows[row] = builder.shuffle_vector(first, second, kind)
+                rows[row] = b.shuffle_vector(first, second, kind)
         distance //= 2
-    base = builder.inttoptr(target, BYTES)
+    base = b.inttoptr(target, BYTES)
     for i, row in enumerate(rows):
-        place = builder.gep(base, [builder.mul(target_row, I64(i))])
-        builder.store(row, builder.bitcast(place, vector.as_pointer())).align = bytes_each
-    builder.ret_void()
+        place, mask = _line(b, base, target_row, i, side, *reversed(extent))
+        store_at(b, row, place, mask=mask)
+    b.ret_void()
     return function
+
+
+def _line(
+    b: ir.IRBuilder,
+    base: ir.Value,
+    stride: ir.Value,
+    i: int,
+    side: int,
+    rows: ir.Value | None = None,
+    columns: ir.Value | None = None,
+) -> tuple[ir.Value, ir.Value | None]:
+    """Row i of a block at `base`, and which of its elements are within the given extent; those of
+    rows that are not are none."""
+    place = b.gep(base, [b.mul(stride, I64(i))])
+    if rows is None or columns is None:
+        return place, None
+    count = b.select(b.icmp_signed("<", I64(i), rows), columns, I64(0))
+    return place, lane_mask(b, side, count)
 
 
 @cache
@@ -92,38 +136,15 @@ def _write_copy_rows(module: ir.Module, name: str, tile: Tile) -> ir.Function:
     function = internal(module, name, 6)
     target, target_row, source, source_row, rows, count = function.args
     vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-    load, store = masked(module, vector)
-    zero = ir.Constant(vector, [0.0] * tile.lanes)
-    size, align = tile.bytes_each, I32(tile.bytes_each)
-    entry = function.append_basic_block("entry")
-    builder = ir.IRBuilder(entry)
-    limit = splat(builder, builder.trunc(count, I32), tile.lanes)
-    kind = ir.VectorType(I32, tile.lanes)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
     starts = range(0, tile.columns, tile.lanes)
-    masks = [
-        builder.icmp_signed("<", ir.Constant(kind, list(range(j, j + tile.lanes))), limit)
-        for j in starts
-    ]
-    loop, end = function.append_basic_block("loop"), function.append_basic_block("end")
-    builder.cbranch(builder.icmp_signed(">", rows, I64(0)), loop, end)
-    builder.position_at_end(loop)
-    i, to, at = builder.phi(I64), builder.phi(I64), builder.phi(I64)
-    for j, mask in zip(starts, masks, strict=True):
-        places = [
-            builder.inttoptr(builder.add(base, I64(j * size)), vector.as_pointer())
-            for base in (at, to)
-        ]
-        value = builder.call(load, [places[0], align, mask, zero])
-        builder.call(store, [value, places[1], align, mask])
-    following = builder.add(i, I64(1))
-    for phi, first, then in (
-        (i, I64(0), following),
-        (to, target, builder.add(to, target_row)),
-        (at, source, builder.add(at, source_row)),
-    ):
-        phi.add_incoming(first, entry)
-        phi.add_incoming(then, loop)
-    builder.cbranch(builder.icmp_signed("<", following, rows), loop, end)
-    builder.position_at_end(end)
-    builder.ret_void()
+    masks = [lane_mask(b, tile.lanes, count, j) for j in starts]
+    places = [b.inttoptr(address, BYTES) for address in (target, source)]
+    with loop(b, I64(0), rows, 1, places) as turn:
+        to, at = turn.carried
+        for j, mask in zip(starts, masks, strict=True):
+            value = load_at(b, vector, at, j * tile.bytes_each, mask)
+            store_at(b, value, to, j * tile.bytes_each, mask)
+        turn.following = [b.gep(to, [target_row]), b.gep(at, [source_row])]
+    b.ret_void()
     return function

@@ -55,27 +55,26 @@ def build_transpose(bytes_each: int) -> Callable[..., None]:
 
     Strides of rows are in bytes; elements of a row are adjacent on both sides.
     """
-    from dnnc.kernels.intrinsics import load, store
-    from dnnc.kernels.moves import transpose_block, transpose_side
+    from dnnc.kernels.moves import transpose_block, transpose_part, transpose_side
 
-    dtype = "i32" if bytes_each == 4 else "i64"
-    get, put = load(dtype, 1), store(dtype, 0)
-    turn, side = transpose_block(bytes_each), transpose_side(bytes_each)
+    turn, part = transpose_block(bytes_each), transpose_part(bytes_each)
+    side = transpose_side(bytes_each)
 
     def transpose(
         target: int, target_row: int, source: int, source_row: int, rows: int, columns: int
     ) -> None:
-        if rows < side or columns < side:
-            for j in range(columns):
-                for i in range(rows):
-                    put(target + j * target_row, i, get(source + i * source_row, j))
-            return
+        small = rows < side or columns < side
         for first_column in range(0, columns, side):
             # The last blocks overlap the ones before: that moves some elements twice.
-            j = min(first_column, columns - side)
+            j = first_column if small else min(first_column, columns - side)
             for first_row in range(0, rows, side):
-                i = min(first_row, rows - side)
-                place = target + j * target_row + i * bytes_each
-                turn(place, target_row, source + i * source_row + j * bytes_each, source_row)
+                i = first_row if small else min(first_row, rows - side)
+                to = target + j * target_row + i * bytes_each
+                at = source + i * source_row + j * bytes_each
+                if small:
+                    height, width = min(side, rows - i), min(side, columns - j)
+                    part(to, target_row, at, source_row, height, width)
+                else:
+                    turn(to, target_row, at, source_row)
 
     return transpose
