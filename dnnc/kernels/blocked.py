@@ -16,8 +16,19 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile, first_tiles
-from dnnc.kernels.vector_ir import BYTES, FLOATS, I64, calling, declare, internal, splat
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I64,
+    calling,
+    fmuladd,
+    internal,
+    load_at,
+    splat,
+    store_sums,
+)
 
 __all__ = ["Strides", "build_rows", "multiply"]
 
@@ -89,118 +100,48 @@ class _Writer:
         self.element = FLOATS[tile.dtype]
         self.vector = ir.VectorType(self.element, tile.lanes)
         self.function = internal(module, name, 7)
-        suffix = f"v{tile.lanes}f{8 * tile.bytes_each}"
-        self.multiply_add = declare(
-            module, f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3
-        )
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
 
     def write(self) -> ir.Function:
-        a, a_block, blocks, depth, b, c, add = self.function.args
-        builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        builder, (a, a_block, blocks, depth, b, c, add) = self.builder, self.function.args
         a, b, c = (builder.inttoptr(address, BYTES) for address in (a, b, c))
         zero = ir.Constant(self.vector, [0.0] * self.tile.lanes)
         sums = [zero] * (self.tile.rows * self.tile.vectors)
         written = builder.and_(depth, I64(-_UNROLLED))
-
-        def block(state: list[ir.Value]) -> list[ir.Value]:
-            start, place, *sums = state
-
-            def some(steps: int) -> Callable[[list[ir.Value]], list[ir.Value]]:
-                return lambda inner: self._steps(builder, inner, steps)
-
-            inner = [start, place, *sums]
-            inner = self._loop(builder, written, _UNROLLED, inner, some(_UNROLLED))
-            rest = builder.sub(depth, written)
-            _, place, *sums = self._loop(builder, rest, 1, inner, some(1))
-            return [builder.gep(start, [a_block]), place, *sums]
-
-        _, _, *sums = self._loop(builder, blocks, 1, [a, b, *sums], block)
-        self._store(builder, c, sums, add)
+        with loop(builder, I64(0), blocks, 1, [a, b, *sums]) as block:
+            start, *state = block.carried
+            state = self._sweep(written, _UNROLLED, [start, *state])
+            _, *state = self._sweep(builder.sub(depth, written), 1, state)
+            block.following = [builder.gep(start, [a_block]), *state]
+        size = self.tile.bytes_each * self.tile.lanes
+        places = [(c, i * self.strides.c_row + j * size, None)
+                  for i in range(self.tile.rows) for j in range(self.tile.vectors)]  # fmt: skip
+        adding = builder.icmp_signed("!=", add, I64(0))
+        store_sums(builder, block.carried[2:], places, adding)
         builder.ret_void()
         return self.function
 
-    def _loop(
-        self,
-        builder: ir.IRBuilder,
-        count: ir.Value,
-        step: int,
-        state: list[ir.Value],
-        body: Callable[[list[ir.Value]], list[ir.Value]],
-    ) -> list[ir.Value]:
-        """Runs `body` on the state until `count` is used up in steps; the state afterwards."""
-        before = builder.block
-        loop, end = builder.append_basic_block("loop"), builder.append_basic_block("end")
-        builder.cbranch(builder.icmp_signed(">", count, I64(0)), loop, end)
-        builder.position_at_end(loop)
-        index = builder.phi(I64)
-        phis = [builder.phi(value.type) for value in state]
-        results = body(list(phis))
-        following = builder.add(index, I64(step))
-        index.add_incoming(I64(0), before)
-        index.add_incoming(following, builder.block)
-        for phi, first, then in zip(phis, state, results, strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(then, builder.block)
-        after = builder.block
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
-        builder.position_at_end(end)
-        finals = []
-        for first, then in zip(state, results, strict=True):
-            final = builder.phi(first.type)
-            final.add_incoming(first, before)
-            final.add_incoming(then, after)
-            finals.append(final)
-        return finals
+    def _sweep(self, count: ir.Value, steps: int, state: list[ir.Value]) -> list[ir.Value]:
+        """Add `count` steps of the depth, some in a round, to a place in A, one in B and sums."""
+        with loop(self.builder, I64(0), count, steps, state) as sweep:
+            sweep.following = self._steps(sweep.carried, steps)
+        return sweep.carried
 
-    def _steps(self, builder: ir.IRBuilder, state: list[ir.Value], steps: int) -> list[ir.Value]:
-        a, b, *sums = state
+    def _steps(self, state: list[ir.Value], steps: int) -> list[ir.Value]:
+        builder, (a, b, *sums) = self.builder, state
         s, vectors = self.strides, self.tile.vectors
         size = self.tile.bytes_each * self.tile.lanes
         for k in range(steps):
-            row = [
-                self._load(builder, b, k * s.b_step + j * size, self.vector) for j in range(vectors)
-            ]
+            row = [load_at(builder, self.vector, b, k * s.b_step + j * size)
+                   for j in range(vectors)]  # fmt: skip
             for i in range(self.tile.rows):
-                number = self._load(builder, a, i * s.a_row + k * s.a_step, self.element)
+                number = load_at(builder, self.element, a, i * s.a_row + k * s.a_step)
                 wide = splat(builder, number, self.tile.lanes)
                 for j, value in enumerate(row):
                     place = i * vectors + j
-                    sums[place] = builder.call(self.multiply_add, [wide, value, sums[place]])
+                    sums[place] = fmuladd(builder, wide, value, sums[place])
         return [
             builder.gep(a, [I64(steps * s.a_step)]),
             builder.gep(b, [I64(steps * s.b_step)]),
             *sums,
         ]
-
-    def _store(
-        self, builder: ir.IRBuilder, c: ir.Value, sums: list[ir.Value], add: ir.Value
-    ) -> None:
-        size = self.tile.bytes_each * self.tile.lanes
-        offsets = [
-            i * self.strides.c_row + j * size
-            for i in range(self.tile.rows)
-            for j in range(self.tile.vectors)
-        ]
-        adding, storing = (builder.append_basic_block(name) for name in ("adding", "storing"))
-        before = builder.block
-        builder.cbranch(builder.icmp_signed("!=", add, I64(0)), adding, storing)
-        builder.position_at_end(adding)
-        added = [
-            builder.fadd(self._load(builder, c, offset, self.vector), value)
-            for offset, value in zip(offsets, sums, strict=True)
-        ]
-        builder.branch(storing)
-        builder.position_at_end(storing)
-        phis = [builder.phi(self.vector) for _ in sums]
-        for phi, plain, total, offset in zip(phis, sums, added, offsets, strict=True):
-            phi.add_incoming(plain, before)
-            phi.add_incoming(total, adding)
-            place = builder.gep(c, [I64(offset)])
-            store = builder.store(phi, builder.bitcast(place, self.vector.as_pointer()))
-            store.align = self.tile.bytes_each
-
-    def _load(self, builder: ir.IRBuilder, base: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-        place = builder.gep(base, [I64(offset)])
-        result = builder.load(builder.bitcast(place, kind.as_pointer()))
-        result.align = self.tile.bytes_each
-        return result

@@ -27,12 +27,23 @@ class Loop:
 
 @contextmanager
 def loop(
-    b: ir.IRBuilder, start: ir.Value, stop: ir.Value, by: int, carried: Sequence[ir.Value] = ()
+    b: ir.IRBuilder,
+    start: ir.Value,
+    stop: ir.Value,
+    by: int,
+    carried: Sequence[ir.Value] = (),
+    at_least_once: bool = False,
 ) -> Iterator[Loop]:
-    """A loop that may run no round; its body sets `following` for what it carries."""
+    """A loop whose body sets `following` for what it carries.
+
+    It may run no round, unless the caller knows that it runs `at_least_once`.
+    """
     before = b.block
     body, end = b.append_basic_block("body"), b.append_basic_block("end")
-    b.cbranch(b.icmp_signed("<", start, stop), body, end)
+    if at_least_once:
+        b.branch(body)
+    else:
+        b.cbranch(b.icmp_signed("<", start, stop), body, end)
     b.position_at_end(body)
     made = Loop(b.phi(I64), [b.phi(value.type) for value in carried])
     yield made
@@ -43,6 +54,9 @@ def loop(
     for phi, first, then in zip(phis, [start, *carried], [following, *made.following], strict=True):
         phi.add_incoming(first, before)
         phi.add_incoming(then, last)
+    if at_least_once:
+        made.carried = list(made.following)
+        return
     made.carried = [b.phi(value.type) for value in carried]
     for phi, first, then in zip(made.carried, carried, made.following, strict=True):
         phi.add_incoming(first, before)

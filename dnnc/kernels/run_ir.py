@@ -10,18 +10,20 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.run_strips import Runs
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import (
     BYTES,
     FLOATS,
-    I32,
     I64,
     calling,
-    declare,
+    fmuladd,
     internal,
-    masked,
+    lane_mask,
+    load_at,
     splat,
+    store_sums,
 )
 
 __all__ = ["run_tile"]
@@ -52,89 +54,45 @@ def run_tile(tile: Tile, rows: int, runs: Runs) -> Any:
 
 class _RunWriter:
     def __init__(self, module: ir.Module, name: str, tile: Tile, rows: int, runs: Runs) -> None:
-        self.tile, self.rows, self.runs, self.size = tile, rows, runs, tile.bytes_each
+        self.tile, self.rows, self.runs = tile, rows, runs
+        self.size = tile.lanes * tile.bytes_each
         self.element = FLOATS[tile.dtype]
         self.vector = ir.VectorType(self.element, tile.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
         self.function = internal(module, name, 9)
-        suffix = f"v{tile.lanes}f{8 * self.size}"
-        self.multiply_add = declare(
-            module, f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3
-        )
-        self.masked_load, self.masked_store = masked(module, self.vector)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
 
     def write(self) -> ir.Function:
         b, (_, _, _, _, _, c, c_row, columns, add) = self.builder, self.function.args
-        masks = self._masks(columns)
+        lanes, vectors = self.tile.lanes, range(self.tile.vectors)
+        masks = [lane_mask(b, lanes, columns, j * lanes) for j in vectors]
         base = b.inttoptr(c, BYTES)
-        places = [
-            b.bitcast(
-                b.gep(base, [b.add(b.mul(c_row, I64(i)), I64(j * self.tile.lanes * self.size))]),
-                self.vector.as_pointer(),
-            )
-            for i in range(self.rows)
-            for j in range(self.tile.vectors)
-        ]
-        sums = self._runs()
-        align = I32(self.size)
-        inside = masks * self.rows
-        with b.if_else(b.icmp_signed("!=", add, I64(0))) as (then, otherwise):
-            with then:
-                for place, total, mask in zip(places, sums, inside, strict=True):
-                    old = b.call(self.masked_load, [place, align, mask, self.zero])
-                    b.call(self.masked_store, [b.fadd(old, total), place, align, mask])
-            with otherwise:
-                for place, total, mask in zip(places, sums, inside, strict=True):
-                    b.call(self.masked_store, [total, place, align, mask])
+        rows = [b.gep(base, [b.mul(c_row, I64(i))]) for i in range(self.rows)]
+        places = [(row, j * self.size, masks[j]) for row in rows for j in vectors]
+        store_sums(b, self._runs(), places, b.icmp_signed("!=", add, I64(0)))
         b.ret_void()
         return self.function
 
     def _runs(self) -> list[ir.Value]:
         """The loop over runs of steps; the sums, row by row."""
         b, (a, table, count, first, b_step, *_) = self.builder, self.function.args
-        entry = b.block
         base, offsets = b.inttoptr(a, BYTES), b.inttoptr(table, I64.as_pointer())
-        start = b.inttoptr(first, BYTES)
-        outer, inner, end, done = (
-            b.append_basic_block(name) for name in ("run", "steps", "last", "done")
-        )
-        b.branch(outer)
-        b.position_at_end(outer)
-        run, row = b.phi(I64), b.phi(BYTES)
-        sums = [b.phi(self.vector) for _ in range(self.rows * self.tile.vectors)]
-        at = b.gep(base, [b.load(b.gep(offsets, [b.mul(run, I64(self.runs.steps))]))])
-        b.branch(inner)
-        b.position_at_end(inner)
-        k, here, place = b.phi(I64), b.phi(BYTES), b.phi(BYTES)
-        inside = [b.phi(self.vector) for _ in sums]
-        some = self._unrolled()
-        totals: list[ir.Value] = list(inside)
-        for step in range(some):
-            if step > 0:
-                totals = self._kept(totals)
-            totals = self._step(place, b.gep(here, [b.mul(b_step, I64(step))]), step, totals)
-        following = b.add(k, I64(some))
-        next_here = b.gep(here, [b.mul(b_step, I64(some))])
-        next_place = b.gep(place, [I64(some * self.runs.step)])
-        b.cbranch(b.icmp_signed("<", following, I64(self.runs.steps)), inner, end)
-        b.position_at_end(end)
-        next_run = b.add(run, I64(1))
-        b.cbranch(b.icmp_signed("<", next_run, count), outer, done)
-        b.position_at_end(done)
-        for phi, before, then in (
-            (run, I64(0), next_run), (row, start, next_here),
-            *((s, self.zero, t) for s, t in zip(sums, totals, strict=True)),
-        ):  # fmt: skip
-            phi.add_incoming(before, entry)
-            phi.add_incoming(then, end)
-        for phi, before, then in (
-            (k, I64(0), following), (here, row, next_here), (place, at, next_place),
-            *zip(inside, sums, totals, strict=True),
-        ):  # fmt: skip
-            phi.add_incoming(before, outer)
-            phi.add_incoming(then, inner)
-        return totals
+        sums, some = [self.zero] * (self.rows * self.tile.vectors), self._unrolled()
+        carried = [b.inttoptr(first, BYTES), *sums]
+        with loop(b, I64(0), count, 1, carried, at_least_once=True) as runs:
+            row, *sums = runs.carried
+            at = b.gep(base, [b.load(b.gep(offsets, [b.mul(runs.index, I64(self.runs.steps))]))])
+            carried = [row, at, *sums]
+            with loop(b, I64(0), I64(self.runs.steps), some, carried, at_least_once=True) as steps:
+                row, place, *sums = steps.carried
+                for step in range(some):
+                    if step > 0:
+                        sums = self._kept(sums)
+                    sums = self._step(place, b.gep(row, [b.mul(b_step, I64(step))]), step, sums)
+                row = b.gep(row, [b.mul(b_step, I64(some))])
+                steps.following = [row, b.gep(place, [I64(some * self.runs.step)]), *sums]
+            runs.following = [row, *sums]
+        return sums
 
     def _unrolled(self) -> int:
         """How many steps are written one after the other: a part of a run in which no number is
@@ -153,14 +111,13 @@ class _RunWriter:
         self, place: ir.Value, row: ir.Value, step: int, sums: Sequence[ir.Value]
     ) -> list[ir.Value]:
         b, vectors = self.builder, self.tile.vectors
-        factors = [self._load(row, j * self.tile.lanes * self.size, self.vector)
-                   for j in range(vectors)]  # fmt: skip
+        factors = [load_at(b, self.vector, row, j * self.size) for j in range(vectors)]
         totals = []
         for i in range(self.rows):
             offset = i * self.runs.pitch + step * self.runs.step
-            number = splat(b, self._load(place, offset, self.element), self.tile.lanes)
+            number = splat(b, load_at(b, self.element, place, offset), self.tile.lanes)
             totals += [
-                b.call(self.multiply_add, [number, factor, sums[i * vectors + j]])
+                fmuladd(b, number, factor, sums[i * vectors + j])
                 for j, factor in enumerate(factors)
             ]
         return totals
@@ -174,21 +131,3 @@ class _RunWriter:
         constraints = [f"={register}"] * count + [str(i) for i in range(count)] + ["~{memory}"]
         both = b.asm(kind, "", ",".join(constraints), sums, side_effect=True)
         return [b.extract_value(both, i) for i in range(count)]
-
-    def _load(self, base: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-        b = self.builder
-        result = b.load(b.bitcast(b.gep(base, [I64(offset)]), kind.as_pointer()))
-        result.align = self.size
-        return result
-
-    def _masks(self, columns: ir.Value) -> list[ir.Value]:
-        b, lanes = self.builder, self.tile.lanes
-        kind = ir.VectorType(I64, lanes)
-        return [
-            b.icmp_signed(
-                "<",
-                ir.Constant(kind, list(range(j * lanes, (j + 1) * lanes))),
-                splat(b, columns, lanes),
-            )
-            for j in range(self.tile.vectors)
-        ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from llvmlite import ir
 
@@ -14,6 +14,7 @@ __all__ = [
     "I32",
     "I64",
     "NUMBERS",
+    "Place",
     "calling",
     "declare",
     "fmuladd",
@@ -25,6 +26,7 @@ __all__ = [
     "reduce_lanes",
     "splat",
     "store_at",
+    "store_sums",
 ]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
@@ -37,6 +39,8 @@ NUMBERS: dict[str, ir.Type] = {
     "u8": ir.IntType(8),
     "i8": ir.IntType(8),
 }
+#: Pointer to bytes, offset in bytes, and which lanes are accessed (None for all): see `load_at`.
+Place: TypeAlias = tuple[ir.Value, "int | ir.Value", "ir.Value | None"]
 #: Names of types in those of LLVM's intrinsics, where integers have no sign.
 _NAMES = {kind: name.replace("u", "i") for name, kind in NUMBERS.items()}
 
@@ -140,6 +144,24 @@ def store_at(
     else:
         _, store = masked(b.module, value.type)
         b.call(store, [value, place, I32(alignment), mask])
+
+
+def store_sums(
+    b: ir.IRBuilder, sums: Sequence[ir.Value], places: Sequence[Place], add: ir.Value
+) -> None:
+    """Store each of `sums` at its place, added to what is there if the bit `add` is set."""
+    before = b.block
+    with b.if_then(add):
+        adding = b.block
+        added = [
+            b.fadd(load_at(b, value.type, *place), value)
+            for value, place in zip(sums, places, strict=True)
+        ]
+    results = [b.phi(value.type) for value in sums]
+    for result, plain, total, place in zip(results, sums, added, places, strict=True):
+        result.add_incoming(plain, before)
+        result.add_incoming(total, adding)
+        store_at(b, result, *place)
 
 
 def prefetch_at(

@@ -13,8 +13,18 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.vector_ir import BYTES, FLOATS, I64, calling, declare, internal
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I64,
+    calling,
+    fmuladd,
+    internal,
+    load_at,
+    store_at,
+)
 
 __all__ = ["both_sides", "transposed"]
 
@@ -57,39 +67,28 @@ def _write(module: ir.Module, name: str, matrix: Matrix, tile: Tile) -> ir.Funct
     target, target_row, target_column, target_vector, *others = function.args
     source, source_row, source_column, count = others
     vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-    results, terms, size = len(matrix), len(matrix[0]), tile.bytes_each
-    entry = function.append_basic_block("entry")
-    loop, end = function.append_basic_block("loop"), function.append_basic_block("end")
-    builder = ir.IRBuilder(entry)
-    to, at = builder.inttoptr(target, BYTES), builder.inttoptr(source, BYTES)
-    builder.cbranch(builder.icmp_signed(">", count, I64(0)), loop, end)
-    builder.position_at_end(loop)
-    k = builder.phi(I64)
-    at = builder.gep(at, [builder.mul(k, I64(tile.lanes * size))])
-    to = builder.gep(to, [builder.mul(k, target_vector)])
+    results, terms = len(matrix), len(matrix[0])
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    to, at = b.inttoptr(target, BYTES), b.inttoptr(source, BYTES)
+    linear = _Linear(b, matrix, vector)
 
-    def place(base: ir.Value, i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
-        offset = builder.add(builder.mul(row, I64(i)), builder.mul(column, I64(j)))
-        return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+    def offset(i: int, row: ir.Value, j: int, column: ir.Value) -> ir.Value:
+        return b.add(b.mul(row, I64(i)), b.mul(column, I64(j)))
 
-    linear = _Linear(module, builder, matrix, vector)
-    columns = []
-    for j in range(terms):
-        column = []
-        for i in range(terms):
-            loaded = builder.load(place(at, i, source_row, j, source_column))
-            loaded.align = size
-            column.append(loaded)
-        columns.append(linear(column))
-    for i in range(results):
-        for j, value in enumerate(linear([column[i] for column in columns])):
-            builder.store(value, place(to, i, target_row, j, target_column)).align = size
-    following = builder.add(k, I64(1))
-    k.add_incoming(I64(0), entry)
-    k.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
-    builder.position_at_end(end)
-    builder.ret_void()
+    with loop(b, I64(0), count, 1) as each:
+        at = b.gep(at, [b.mul(each.index, I64(tile.lanes * tile.bytes_each))])
+        to = b.gep(to, [b.mul(each.index, target_vector)])
+        columns = [
+            linear([
+                load_at(b, vector, at, offset(i, source_row, j, source_column))
+                for i in range(terms)
+            ])
+            for j in range(terms)
+        ]  # fmt: skip
+        for i in range(results):
+            for j, value in enumerate(linear([column[i] for column in columns])):
+                store_at(b, value, to, offset(i, target_row, j, target_column))
+    b.ret_void()
     return function
 
 
@@ -100,12 +99,8 @@ class _Linear:
     each other's negative: such a pair shares its sum of even and its sum of odd terms.
     """
 
-    def __init__(
-        self, module: ir.Module, builder: ir.IRBuilder, matrix: Matrix, vector: ir.VectorType
-    ) -> None:
+    def __init__(self, builder: ir.IRBuilder, matrix: Matrix, vector: ir.VectorType) -> None:
         self.builder, self.matrix, self.vector = builder, matrix, vector
-        suffix = f"v{vector.count}f{32 if vector.element == FLOATS['f32'] else 64}"
-        self.multiply_add = declare(module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
 
     def __call__(self, values: Sequence[ir.Value]) -> list[ir.Value]:
         by_rows = _pairs(self.matrix)
@@ -161,7 +156,7 @@ class _Linear:
         if abs(factor) == 1:
             join = self.builder.fadd if factor == 1 else self.builder.fsub
             return join(total, value)
-        return self.builder.call(self.multiply_add, [self._number(factor), value, total])
+        return fmuladd(self.builder, self._number(factor), value, total)
 
     def _number(self, value: Fraction) -> ir.Constant:
         return ir.Constant(self.vector, [float(value)] * self.vector.count)
