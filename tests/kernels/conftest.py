@@ -11,8 +11,18 @@ import pytest
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch
 from dnnc.kernels.compile import load_kernels
+from dnnc.kernels.load import load_lowerings
+from tests.kernels.arrays import RANDOM
 
 Runner = Callable[..., list[np.ndarray]]
+_START = RANDOM.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """A test knows all lowerings, and draws the same numbers whatever ran before it."""
+    load_lowerings()
+    RANDOM.bit_generator.state = _START
 
 
 def run_calls(

@@ -9,11 +9,9 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
-from dnnc.kernels.load import load_lowerings
 from dnnc.ops.attention import Attention, AttentionGradient
 from dnnc.ops.base import apply_all
-
-RANDOM = np.random.default_rng(5)
+from tests.kernels.arrays import RANDOM, assert_near, draw, exact, run_on_threads, value_of
 
 #: Batch, queries, keys, heads, sizes of keys and of values, causal, shape of the mask.
 CASES = [
@@ -31,53 +29,40 @@ CASES = [
 ]
 
 
-def value_of(array):
-    return Value(TensorType.make(DType.of(array), array.shape))
-
-
-def draw(dtype, *shape):
-    return RANDOM.standard_normal(shape).astype(dtype)
-
-
 def check(run_node, op, arrays):
     """Compare with the reference in float64; the results of the kernel."""
-    load_lowerings()
     node = apply_all(op, *map(value_of, arrays))[0].node
-    got = [run_node(node, lower(node), arrays, threads=t) for t in (1, 2, 3)]
-    exact = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
+    got = run_on_threads(run_node, node, arrays)
     bound = 1e-12 if arrays[0].dtype == np.float64 else 1e-5
-    for k, wanted in enumerate(op.evaluate(*exact)):
-        scale = np.abs(wanted[np.isfinite(wanted)]).max(initial=1)
-        np.testing.assert_allclose(got[0][k], wanted, bound, bound * scale)
-        assert all(got[0][k].tobytes() == other[k].tobytes() for other in got)
-    return got[0]
+    for found, wanted in zip(got, op.evaluate(*exact(arrays)), strict=True):
+        assert_near(found, wanted, bound)
+    return got
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_attention_and_its_gradient(run_node, case, dtype):
     batch, queries, keys, heads, depth, values, causal, masked = case
-    q = draw(dtype, batch, queries, heads, depth)
-    k, v = (draw(dtype, batch, keys, heads, size) for size in (depth, values))
+    q = draw(batch, queries, heads, depth, dtype=dtype)
+    k, v = (draw(batch, keys, heads, size, dtype=dtype) for size in (depth, values))
     mask = [] if masked is None else [RANDOM.random(masked) < 0.7]
     for m in mask:
         m[..., 0] = True
     out, lse = check(run_node, Attention(causal, depth**-0.5), [q, k, v, *mask])
-    d_out = draw(dtype, *out.shape)
+    d_out = draw(*out.shape, dtype=dtype)
     op = AttentionGradient(causal, depth**-0.5)
     check(run_node, op, [q, k, v, out, lse, d_out, *mask])
 
 
 def test_late_keys_may_have_the_largest_scores(run_node):
-    q, k, v = (draw(np.float32, 1, 20, 1, 8), draw(np.float32, 1, 900, 1, 8),
-               draw(np.float32, 1, 900, 1, 8))  # fmt: skip
+    q, k, v = (draw(1, n, 1, 8) for n in (20, 900, 900))
     k[:, 300:] *= 10
     k[:, 700:] *= 10
     check(run_node, Attention(False, 1.0), [q, k, v])
 
 
 def test_keys_of_whole_blocks_may_not_count(run_node):
-    q, k, v = (draw(np.float32, 1, n, 1, 8) for n in (20, 600, 600))
+    q, k, v = (draw(1, n, 1, 8) for n in (20, 600, 600))
     mask = np.zeros((1, 1, 1, 600), bool)
     mask[..., 580:] = True
     out, _ = check(run_node, Attention(False, 1.0), [q, k, v, mask])
@@ -85,18 +70,18 @@ def test_keys_of_whole_blocks_may_not_count(run_node):
 
 
 def test_a_query_without_keys_that_count_gets_no_number(run_node):
-    q, k, v = (draw(np.float32, 1, 4, 2, 8) for _ in range(3))
+    q, k, v = (draw(1, 4, 2, 8) for _ in range(3))
     mask = np.ones((1, 1, 4, 4), bool)
     mask[:, :, 2] = False
     out, lse = check(run_node, Attention(False, 1.0), [q, k, v, mask])
     assert np.isnan(out[:, 2]).all()
     assert np.isfinite(np.delete(out, 2, 1)).all()
-    d_out = draw(np.float32, *out.shape)
+    d_out = draw(*out.shape)
     check(run_node, AttentionGradient(False, 1.0), [q, k, v, out, lse, d_out, mask])
 
 
 def test_what_is_no_number_stays_in_its_row(run_node):
-    q, k, v = (draw(np.float32, 1, 70, 1, 8) for _ in range(3))
+    q, k, v = (draw(1, 70, 1, 8) for _ in range(3))
     q[0, 3, 0, 2], q[0, 66, 0, 1] = np.nan, np.inf
     out, _ = check(run_node, Attention(True, 1.0), [q, k, v])
     assert np.isnan(out[0, [3, 66]]).all()
@@ -104,14 +89,13 @@ def test_what_is_no_number_stays_in_its_row(run_node):
 
 
 def test_sizes_may_be_known_when_programs_run(run_node):
-    load_lowerings()
     shapes = [("n", "t", 2, 8), ("n", "s", 2, 8), ("n", "s", 2, 8), ("n", 1, 1, "s")]
     kinds = (DType.F32, DType.F32, DType.F32, DType.BOOL)
     values = [Value(TensorType.make(d, s)) for d, s in zip(kinds, shapes, strict=True)]
     op = Attention(False, 0.5)
     node = apply_all(op, *values)[0].node
     sizes = {"n": 2, "t": 70, "s": 33}
-    arrays = [draw(np.float32, *v.type.concrete(sizes)) for v in values]
+    arrays = [draw(*v.type.concrete(sizes)) for v in values]
     arrays[3] = arrays[3] > 0
     got = run_node(node, lower(node), arrays, sizes)
     for found, wanted in zip(got, op.evaluate(*arrays), strict=True):

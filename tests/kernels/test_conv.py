@@ -9,12 +9,8 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
-from dnnc.kernels.load import load_lowerings
 from dnnc.ops.conv import Conv, conv, conv_input_gradient, conv_weight_gradient
-
-load_lowerings()
-
-RANDOM = np.random.default_rng(8)
+from tests.kernels.arrays import RANDOM, assert_near, draw, exact, run_on_threads, value_of
 
 #: Shape of x, shape of w, strides, pads, dilations, groups.
 CASES = [
@@ -44,39 +40,27 @@ CASES = [
 ]
 
 
-def value_of(array):
-    return Value(TensorType.make(DType.of(array), array.shape))
-
-
-def draw(shape, dtype):
-    return RANDOM.standard_normal(shape).astype(dtype)
-
-
 def check(run_node, node, *arrays):
     wanted = np.zeros(node.results[0].type.concrete({}))
     if all(a.size for a in arrays):
-        wanted = node.op.evaluate(*(a.astype("f8") for a in arrays))[0]
-    got = [run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2, 3)]
+        wanted = node.op.evaluate(*exact(arrays))[0]
     bound = 1e-12 if arrays[0].dtype == np.float64 else 1e-5
-    scale = max(np.abs(wanted).max(initial=0), 1)
-    np.testing.assert_allclose(got[0], wanted, rtol=bound, atol=bound * scale)
-    np.testing.assert_array_equal(got[0], got[1])
-    np.testing.assert_array_equal(got[0], got[2])
+    assert_near(run_on_threads(run_node, node, arrays)[0], wanted, bound)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(run_node, case):
     for dtype in ("f4", "f8"):
-        x, w = draw(case[0], dtype), draw(case[1], dtype)
+        x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
         check(run_node, conv(value_of(x), value_of(w), *case[2:]).node, x, w)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_by_input(run_node, case):
     for dtype in ("f4", "f8"):
-        x, w = draw(case[0], dtype), draw(case[1], dtype)
+        x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
         y = conv(value_of(x), value_of(w), *case[2:])
-        dy = draw(y.type.concrete({}), dtype)
+        dy = draw(*y.type.concrete({}), dtype=dtype)
         node = conv_input_gradient(value_of(dy), value_of(w), x.shape, *case[2:]).node
         check(run_node, node, dy, w)
 
@@ -87,7 +71,7 @@ def test_sizes_known_when_running(run_node):
     same = ((dim("h") - 1) // 2 * 2 + 3 - dim("h"), 1, 0, 1)
     node = conv(x, w, (2, 1), same).node
     for n, h, width in [(1, 9, 8), (3, 8, 33)]:
-        arrays = draw((n, 2, h, width), "f4"), draw((5, 2, 3, 3), "f4")
+        arrays = draw(n, 2, h, width), draw(5, 2, 3, 3)
         known = Conv(
             strides=(dim(2), dim(1)), pads=tuple(dim(p).substitute({"h": h}) for p in same)
         )
@@ -99,15 +83,15 @@ def test_sizes_known_when_running(run_node):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_by_weight(run_node, case):
     for dtype in ("f4", "f8"):
-        x, w = draw(case[0], dtype), draw(case[1], dtype)
+        x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
         y = conv(value_of(x), value_of(w), *case[2:])
-        dy = draw(y.type.concrete({}), dtype)
+        dy = draw(*y.type.concrete({}), dtype=dtype)
         node = conv_weight_gradient(value_of(x), value_of(dy), w.shape, *case[2:]).node
         check(run_node, node, x, dy)
 
 
 def test_by_weight_of_many_outputs(run_node):
-    x, dy = draw((9, 5, 10, 10), "f4"), draw((9, 70, 10, 10), "f4")
+    x, dy = draw(9, 5, 10, 10), draw(9, 70, 10, 10)
     movement = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
     check(
         run_node,

@@ -9,7 +9,6 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
-from dnnc.kernels.load import load_lowerings
 from dnnc.ops.base import apply
 from dnnc.ops.channels_last import (
     ConvLast,
@@ -18,8 +17,7 @@ from dnnc.ops.channels_last import (
     PackWeights,
 )
 from dnnc.ops.conv import Conv
-
-RANDOM = np.random.default_rng(8)
+from tests.kernels.arrays import assert_near, draw, exact, run_on_threads, value_of
 
 #: Shape of x [N, H, W, C], shape of w, strides, pads, dilations, groups.
 CASES = [
@@ -53,19 +51,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _lowerings():
-    load_lowerings()
-
-
-def value_of(array):
-    return Value(TensorType.make(DType.of(array), array.shape))
-
-
-def draw(shape, dtype):
-    return RANDOM.standard_normal(shape).astype(dtype)
-
-
 def movement(case):
     strides, pads, dilations, groups = case[2:]
     sizes = {"strides": strides, "pads": pads, "dilations": dilations}
@@ -86,19 +71,15 @@ def check(run_node, op, *arrays):
     node = apply(op, *map(value_of, arrays)).node
     wanted = np.zeros(node.results[0].type.concrete({}))
     if all(a.size for a in arrays):
-        wanted = node.op.evaluate(*(a.astype("f8") for a in arrays))[0]
-    got = [run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2, 3)]
+        wanted = node.op.evaluate(*exact(arrays))[0]
     bound = 1e-12 if arrays[0].dtype == np.float64 else 1e-5
-    scale = max(np.abs(wanted).max(initial=0), 1)
-    np.testing.assert_allclose(got[0], wanted, rtol=bound, atol=bound * scale)
-    np.testing.assert_array_equal(got[0], got[1])
-    np.testing.assert_array_equal(got[0], got[2])
+    assert_near(run_on_threads(run_node, node, arrays)[0], wanted, bound)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(run_node, case, dtype):
-    x, w = draw(case[0], dtype), draw(case[1], dtype)
+    x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
     packed = PackWeights(groups=case[5]).evaluate(w)[0]
     op = ConvLast(outputs=dim(len(w)), kernel=sizes_of(w)[2:], **movement(case))
     check(run_node, op, x, packed)
@@ -107,13 +88,13 @@ def test_forward(run_node, case, dtype):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_by_input(run_node, case, dtype):
-    x, w = draw(case[0], dtype), draw(case[1], dtype)
+    x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
     how = movement(case)
     pack = PackWeights(
         groups=case[5], backward=True, strides=how["strides"], dilations=how["dilations"]
     )
     packed = pack.evaluate(w)[0]
-    dy = draw(output_shape(x, w, case), dtype)
+    dy = draw(*output_shape(x, w, case), dtype=dtype)
     op = ConvLastInputGradient(kernel=sizes_of(w)[2:], shape=sizes_of(x), **how)
     check(run_node, op, dy, packed)
 
@@ -121,15 +102,15 @@ def test_by_input(run_node, case, dtype):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_by_weight(run_node, case, dtype):
-    x, w = draw(case[0], dtype), draw(case[1], dtype)
-    dy = draw(output_shape(x, w, case), dtype)
+    x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
+    dy = draw(*output_shape(x, w, case), dtype=dtype)
     check(run_node, ConvLastWeightGradient(shape=sizes_of(w), **movement(case)), x, dy)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_packing(run_node, case, dtype):
-    w = draw(case[1], dtype)
+    w = draw(*case[1], dtype=dtype)
     for backward in (False, True):
         how = {name: movement(case)[name] for name in ("strides", "dilations")} if backward else {}
         check(run_node, PackWeights(groups=case[5], backward=backward, **how), w)
@@ -138,20 +119,20 @@ def test_packing(run_node, case, dtype):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_packing_of_large_weights(run_node, groups):
     for shape in [(70, 45, 3, 3), (36, 33, 5, 5), (64, 70, 1, 1), (32, 16, 3, 3)]:
-        w = draw((shape[0], shape[1], *shape[2:]), "f4")
+        w = draw(*shape)
         for backward in (False, True):
             check(run_node, PackWeights(groups=groups, backward=backward), w)
 
 
 def test_sizes_known_when_running(run_node):
     x = Value(TensorType.make(DType.F32, (dim("n"), dim("h"), dim("w"), 2)))
-    w = draw((5, 2, 3, 3), "f4")
+    w = draw(5, 2, 3, 3)
     pads = ((dim("h") - 1) // 2 * 2 + 3 - dim("h"), dim(1), dim(0), dim(1))
     how = {"strides": (dim(2), dim(1)), "outputs": dim(5), "kernel": (dim(3), dim(3))}
     packed = PackWeights().evaluate(w)[0]
     node = apply(ConvLast(pads=pads, **how), x, value_of(packed)).node
     for n, h, width in [(1, 9, 8), (3, 8, 33)]:
-        arrays = draw((n, h, width, 2), "f4"), packed
+        arrays = draw(n, h, width, 2), packed
         known = ConvLast(pads=tuple(dim(p.substitute({"h": h})) for p in pads), **how)
         sizes = {"n": n, "h": h, "w": width}
         got = run_node(node, lower(node), arrays, sizes, threads=2)[0]

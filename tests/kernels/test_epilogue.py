@@ -10,7 +10,6 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
-from dnnc.kernels.load import load_lowerings
 from dnnc.ops.base import apply
 from dnnc.ops.channels_last import (
     ConvLast,
@@ -19,22 +18,12 @@ from dnnc.ops.channels_last import (
     PackWeights,
 )
 from dnnc.ops.control import Fused
-
-RANDOM = np.random.default_rng(9)
-
-
-@pytest.fixture(autouse=True)
-def _lowerings():
-    load_lowerings()
-
-
-def draw(*shape, dtype="f4"):
-    return RANDOM.standard_normal(shape).astype(dtype)
+from tests.kernels.arrays import RANDOM, assert_near, draw, run_on_threads, value_of
 
 
 def fuse(make, *arrays):
     """A fused node whose body `make` builds from values of these shapes."""
-    values = [Value(TensorType.make(DType.of(a), a.shape)) for a in arrays]
+    values = list(map(value_of, arrays))
     inside = [Value(v.type) for v in values]
     result = make(*inside)
     inputs = tuple(Input(f"x{k}", v) for k, v in enumerate(inside))
@@ -42,12 +31,9 @@ def fuse(make, *arrays):
     return apply(Fused(body, result.shape, ()), *values).node
 
 
-def check(run_node, make, *arrays, bound=1e-5):
+def check(run_node, make, *arrays):
     node = fuse(make, *arrays)
-    wanted = node.op.evaluate(*arrays)[0]
-    got = [run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2)]
-    np.testing.assert_allclose(got[0], wanted, rtol=bound, atol=30 * bound)
-    np.testing.assert_array_equal(got[0], got[1])
+    assert_near(run_on_threads(run_node, node, arrays)[0], node.op.evaluate(*arrays)[0], 1e-5)
 
 
 def relu(x):

@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dnnc.ir.graph import Value
-from dnnc.ir.types import DType, TensorType
-from dnnc.kernels.abi import lower
-from dnnc.kernels.load import load_lowerings
 from dnnc.ops import pool
+from tests.kernels.arrays import RANDOM, run_on_threads, value_of
 
-load_lowerings()
-
-RANDOM = np.random.default_rng(7)
 #: N, H, W, window, strides, pads.
 CASES = [
     ((2, 8, 12), (2, 2), (2, 2), (0, 0, 0, 0)),
@@ -32,16 +26,10 @@ CHANNELS = [1, 3, 21, 16, 32, 64]
 DTYPES = ["f4", "f8", "i4", "i8", "u1", "i1"]
 
 
-def value_of(array):
-    return Value(TensorType.make(DType.of(array), array.shape))
-
-
 def check(run_node, node, *arrays):
     wanted = node.op.evaluate(*arrays)[0]
-    one, two, three = (run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2, 3))
-    np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(one, three)
+    got = run_on_threads(run_node, node, arrays)[0]
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
 def check_all(run_node, x, movement, **how):

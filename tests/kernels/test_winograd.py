@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 
 from dnnc.ir.dims import dim
-from dnnc.ir.graph import Value
-from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.winograd import winograd_calls
 from dnnc.kernels.winograd_pack import winograd_pack_calls
 from dnnc.kernels.winograd_weight import winograd_weight_calls
 from dnnc.ops.base import apply
 from dnnc.ops.channels_last import ConvLast, ConvLastWeightGradient, PackWeights
 from dnnc.ops.winograd import winograd
-
-RANDOM = np.random.default_rng(5)
+from tests.kernels.arrays import assert_near, draw, run_on_threads, value_of
 
 #: Batch, channels, outputs, height, width, kernel, results, pads.
 CASES = [
@@ -32,25 +29,14 @@ CASES = [
 ]
 
 
-def value_of(array):
-    return Value(TensorType.make(DType.of(array), array.shape))
-
-
-def draw(dtype, *shape):
-    return RANDOM.standard_normal(shape).astype(dtype)
-
-
 def dims(*sizes):
     return tuple(map(dim, sizes))
 
 
 def check(run_node, node, calls, arrays, wanted):
-    got = [run_node(node, calls(), arrays, threads=t)[0] for t in (1, 2, 3)]
-    bound = 1e-13 if got[0].dtype == np.float64 else 4e-6
-    largest = np.abs(wanted).max(initial=1)
-    np.testing.assert_allclose(got[0], wanted, rtol=0, atol=bound * largest)
-    assert all((other == got[0]).all() for other in got[1:])
-    return got[0]
+    (got,) = run_on_threads(run_node, node, arrays, calls)
+    assert_near(got, wanted, 1e-13 if got.dtype == np.float64 else 4e-6)
+    return got
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -58,14 +44,14 @@ def check(run_node, node, calls, arrays, wanted):
 @pytest.mark.parametrize("case", CASES)
 def test_convolution(run_node, case, backward, dtype):
     n, c, o, h, w, k, results, pads = case
-    x = draw(dtype, n, h, w, c)
-    weight = draw(dtype, *((c, o) if backward else (o, c)), k, k)
+    x = draw(n, h, w, c, dtype=dtype)
+    weight = draw(*((c, o) if backward else (o, c)), k, k, dtype=dtype)
     packed = apply(PackWeights(tile=results, backward=backward), value_of(weight))
     direct = PackWeights(backward=backward).evaluate(weight.astype("f8"))[0]
     u = check(
         run_node,
         packed.node,
-        lambda: winograd_pack_calls(packed.node.op, *packed.node.operands, packed),
+        winograd_pack_calls(packed.node.op, *packed.node.operands, packed),
         (weight,),
         packed.node.op.evaluate(weight.astype("f8"))[0],
     )
@@ -75,7 +61,7 @@ def test_convolution(run_node, case, backward, dtype):
     check(
         run_node,
         y.node,
-        lambda: winograd_calls(y.node.op, *y.node.operands, y),
+        winograd_calls(y.node.op, *y.node.operands, y),
         (x, u),
         wanted,
     )
@@ -85,15 +71,15 @@ def test_convolution(run_node, case, backward, dtype):
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_by_weight(run_node, case, dtype):
     n, c, o, h, w, k, results, pads = case
-    x = draw(dtype, n, h, w, c)
-    dy = draw(dtype, n, h + pads[0] + pads[2] - k + 1, w + pads[1] + pads[3] - k + 1, o)
+    x = draw(n, h, w, c, dtype=dtype)
+    dy = draw(n, h + pads[0] + pads[2] - k + 1, w + pads[1] + pads[3] - k + 1, o, dtype=dtype)
     op = ConvLastWeightGradient(pads=dims(*pads), shape=dims(o, c, k, k), tile=results)
     dw = apply(op, value_of(x), value_of(dy))
     wanted = np.zeros((o, c, k, k)) if n == 0 else op.evaluate(x.astype("f8"), dy.astype("f8"))[0]
     check(
         run_node,
         dw.node,
-        lambda: winograd_weight_calls(op, *dw.node.operands, dw),
+        winograd_weight_calls(op, *dw.node.operands, dw),
         (x, dy),
         wanted,
     )
@@ -110,7 +96,7 @@ def test_the_matrices_give_the_exact_correlation(results, taps):
 
 
 def test_rounding_stays_near_that_of_the_direct_sum():
-    x, w = draw("f4", 4, 16, 16, 64), draw("f4", 64, 64, 3, 3)
+    x, w = draw(4, 16, 16, 64), draw(64, 64, 3, 3)
     movement = {"pads": dims(1, 1, 1, 1), "outputs": dim(64), "kernel": dims(3, 3)}
     packed = [PackWeights(tile=t).evaluate(w)[0] for t in (0, 4)]
     exact = ConvLast(**movement).evaluate(
