@@ -162,9 +162,7 @@ class Predictor:
     def __init__(self, graph: Graph, arena: Arena, threads: int | None) -> None:
         require_distinct_names(graph)
         from dnnc.program.executable import Executable
-        from dnnc.program.precompile import get_ready
 
-        get_ready()
         before, after = optimize_split(graph)
         self.arguments = Arguments(graph)
         self._scalars = [item.name for item in after.inputs if item.role == "scalar"]
