@@ -23,10 +23,9 @@ from dnnc.kernels.vector_ir import (
     FLOATS,
     I64,
     calling,
-    fmuladd,
     internal,
     load_at,
-    splat,
+    rank_one_update,
     store_sums,
 )
 
@@ -97,8 +96,8 @@ class _Writer:
 
     def __init__(self, module: ir.Module, name: str, tile: Tile, strides: Strides) -> None:
         self.tile, self.strides = tile, strides
-        self.element = FLOATS[tile.dtype]
-        self.vector = ir.VectorType(self.element, tile.lanes)
+        self.size = tile.lanes * tile.bytes_each
+        self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
         self.function = internal(module, name, 7)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
 
@@ -113,8 +112,7 @@ class _Writer:
             state = self._sweep(written, _UNROLLED, [start, *state])
             _, *state = self._sweep(builder.sub(depth, written), 1, state)
             block.following = [builder.gep(start, [a_block]), *state]
-        size = self.tile.bytes_each * self.tile.lanes
-        places = [(c, i * self.strides.c_row + j * size, None)
+        places = [(c, i * self.strides.c_row + j * self.size, None)
                   for i in range(self.tile.rows) for j in range(self.tile.vectors)]  # fmt: skip
         adding = builder.icmp_signed("!=", add, I64(0))
         store_sums(builder, block.carried[2:], places, adding)
@@ -128,20 +126,11 @@ class _Writer:
         return sweep.carried
 
     def _steps(self, state: list[ir.Value], steps: int) -> list[ir.Value]:
-        builder, (a, b, *sums) = self.builder, state
-        s, vectors = self.strides, self.tile.vectors
-        size = self.tile.bytes_each * self.tile.lanes
+        builder, (a, b, *sums), s = self.builder, state, self.strides
         for k in range(steps):
-            row = [load_at(builder, self.vector, b, k * s.b_step + j * size)
-                   for j in range(vectors)]  # fmt: skip
-            for i in range(self.tile.rows):
-                number = load_at(builder, self.element, a, i * s.a_row + k * s.a_step)
-                wide = splat(builder, number, self.tile.lanes)
-                for j, value in enumerate(row):
-                    place = i * vectors + j
-                    sums[place] = fmuladd(builder, wide, value, sums[place])
-        return [
-            builder.gep(a, [I64(steps * s.a_step)]),
-            builder.gep(b, [I64(steps * s.b_step)]),
-            *sums,
-        ]
+            row = [load_at(builder, self.vector, b, k * s.b_step + j * self.size)
+                   for j in range(self.tile.vectors)]  # fmt: skip
+            column = [(a, i * s.a_row + k * s.a_step) for i in range(self.tile.rows)]
+            sums = rank_one_update(builder, sums, column, row)
+        a, b = builder.gep(a, [I64(steps * s.a_step)]), builder.gep(b, [I64(steps * s.b_step)])
+        return [a, b, *sums]

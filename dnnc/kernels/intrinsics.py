@@ -21,6 +21,8 @@ from numba.core import types
 from numba.extending import intrinsic as _intrinsic
 from numba.extending import register_jitable
 
+from dnnc.kernels.vector_ir import BYTES, I1, I32, I64, NUMBERS, declare, prefetch_at
+
 __all__ = [
     "NUMBA_TYPES",
     "atomic_add",
@@ -52,17 +54,8 @@ NUMBA_TYPES: dict[str, Any] = {
     "bool": types.boolean,
 }
 
-_LLVM_TYPES: dict[str, ir.Type] = {
-    "f32": ir.FloatType(),
-    "f64": ir.DoubleType(),
-    "i32": ir.IntType(32),
-    "i64": ir.IntType(64),
-    "u8": ir.IntType(8),
-    "i8": ir.IntType(8),
-    "bool": ir.IntType(8),
-}
-
-_I64 = ir.IntType(64)
+_BYTE = BYTES.pointee
+_LLVM_TYPES = {**NUMBERS, "bool": _BYTE}
 #: Alias classes that one kernel may tell apart.
 _CLASSES = 48
 #: What was written for `mark` into each module, by buffer.
@@ -74,7 +67,7 @@ def slot(typing_context, args, k):  # type: ignore[no-untyped-def]
     """`slot(args, k)`: argument `k` of the call, an int64."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        table = builder.inttoptr(values[0], _I64.as_pointer())
+        table = builder.inttoptr(values[0], I64.as_pointer())
         return builder.load(builder.gep(table, [values[1]]))
 
     return types.int64(types.int64, types.int64), generate
@@ -155,11 +148,9 @@ def zero_bytes(typing_context, address, count):  # type: ignore[no-untyped-def]
     """`zero_bytes(address, count)`: set `count` bytes to zero."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        byte, flag = ir.IntType(8), ir.IntType(1)
-        pointer = byte.as_pointer()
-        function = builder.module.declare_intrinsic("llvm.memset", [pointer, _I64])
-        target = builder.inttoptr(values[0], pointer)
-        builder.call(function, [target, byte(0), values[1], flag(0)])
+        function = builder.module.declare_intrinsic("llvm.memset", [BYTES, I64])
+        target = builder.inttoptr(values[0], BYTES)
+        builder.call(function, [target, _BYTE(0), values[1], I1(0)])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
@@ -170,10 +161,9 @@ def copy_bytes(typing_context, target, source, count):  # type: ignore[no-untype
     """`copy_bytes(target, source, count)`: copy bytes between places that do not overlap."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        pointer = ir.IntType(8).as_pointer()
-        function = builder.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, _I64])
-        to, source = (builder.inttoptr(value, pointer) for value in values[:2])
-        builder.call(function, [to, source, values[2], ir.IntType(1)(0)])
+        function = builder.module.declare_intrinsic("llvm.memcpy", [BYTES, BYTES, I64])
+        to, source = (builder.inttoptr(value, BYTES) for value in values[:2])
+        builder.call(function, [to, source, values[2], I1(0)])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
@@ -184,10 +174,7 @@ def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
     """`prefetch(address)`: fetch the cache line there for reading."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
-        function = _declare(builder.module, "llvm.prefetch.p0", kind)
-        builder.call(function, [builder.inttoptr(values[0], pointer), i32(0), i32(3), i32(1)])
+        prefetch_at(builder, builder.inttoptr(values[0], BYTES))
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
@@ -208,8 +195,7 @@ def pause(typing_context):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
         if builder.module.triple.startswith("x86"):
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(_declare(builder.module, "llvm.x86.sse2.pause", kind), [])
+            builder.call(declare(builder.module, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -220,11 +206,10 @@ def call_kernel(typing_context, address, args, tid, threads):  # type: ignore[no
     """Call compiled code by its address: Numba's native convention is `i32 f(ret*, exc**, ...)`."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        result = _I64.as_pointer()
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.IntType(32), [result, byte.as_pointer(), _I64, _I64, _I64])
+        result = I64.as_pointer()
+        kind = ir.FunctionType(I32, [result, BYTES.as_pointer(), I64, I64, I64])
         with builder.goto_entry_block():
-            value, error = builder.alloca(_I64), builder.alloca(byte)
+            value, error = builder.alloca(I64), builder.alloca(BYTES)
         function = builder.inttoptr(values[0], kind.as_pointer())
         builder.call(function, [value, error, *values[1:]])
         return context.get_dummy_value()
@@ -232,17 +217,12 @@ def call_kernel(typing_context, address, args, tid, threads):  # type: ignore[no
     return types.void(*(types.int64,) * 4), generate
 
 
-def _declare(module: ir.Module, name: str, kind: ir.FunctionType) -> ir.Function:
-    found = module.globals.get(name)
-    return found if found is not None else ir.Function(module, kind, name)
-
-
 @intrinsic
 def atomic_load(typing_context, address):  # type: ignore[no-untyped-def]
     """`atomic_load(address)`: an int64; what its writer stored before is visible afterwards."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.load_atomic(builder.inttoptr(values[0], _I64.as_pointer()), "seq_cst", 8)
+        return builder.load_atomic(builder.inttoptr(values[0], I64.as_pointer()), "seq_cst", 8)
 
     return types.int64(types.int64), generate
 
@@ -252,7 +232,7 @@ def atomic_store(typing_context, address, value):  # type: ignore[no-untyped-def
     """`atomic_store(address, value)`: publish an int64 and everything stored before it."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        pointer = builder.inttoptr(values[0], I64.as_pointer())
         builder.store_atomic(values[1], pointer, "seq_cst", 8)
         return context.get_dummy_value()
 
@@ -264,7 +244,7 @@ def atomic_add(typing_context, address, value):  # type: ignore[no-untyped-def]
     """`atomic_add(address, value)`: add to an int64; the value before."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        pointer = builder.inttoptr(values[0], I64.as_pointer())
         return builder.atomic_rmw("add", pointer, values[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), generate
@@ -275,7 +255,7 @@ def atomic_swap(typing_context, address, value):  # type: ignore[no-untyped-def]
     """`atomic_swap(address, value)`: replace an int64; the value before."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        pointer = builder.inttoptr(values[0], I64.as_pointer())
         return builder.atomic_rmw("xchg", pointer, values[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), generate

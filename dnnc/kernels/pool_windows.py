@@ -23,10 +23,12 @@ from dnnc.kernels.vector_ir import (
     I64,
     NUMBERS,
     calling,
-    declare,
     internal,
-    masked,
+    lane_mask,
+    load_at,
+    prefetch_at,
     splat,
+    store_at,
 )
 
 __all__ = ["Channels", "gradient_line", "pool_line"]
@@ -118,7 +120,6 @@ class _Windows:
         self.lanes, self.vectors = host().lanes(self.size), max(1, channels.vectors)
         self.whole = channels.vectors > 0
         self.vector = ir.VectorType(element, self.lanes)
-        self.load_inside, self.store_inside = masked(module, self.vector)
         self.zero = ir.Constant(self.vector, [element(0).constant] * self.lanes)
         #: Counts elements of a window.
         self.counter = I32 if self.size <= 4 else I64
@@ -136,17 +137,12 @@ class _Windows:
             j0 = self.limit(">", I64(0), b.neg(column))
             j1 = self.limit("<", self.kw, b.sub(self.w, column))
             with loop(b, I64(0), self.c, self.vectors * self.lanes) as blocks:
-                mask = None if self.whole else self.inside(blocks.index)
+                left = b.sub(self.c, blocks.index)
+                mask = None if self.whole else lane_mask(b, self.lanes, left)
                 yield _Place(windows.index, column, j0, j1, blocks.index, mask)
 
     def limit(self, sign: str, x: ir.Value, y: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.icmp_signed(sign, x, y), x, y)
-
-    def inside(self, channel: ir.Value) -> ir.Value:
-        b = self.builder
-        counts = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
-        left = b.trunc(b.sub(self.c, channel), I32)
-        return b.icmp_signed("<", counts, splat(b, left, self.lanes))
 
     def lowest(self) -> ir.Constant:
         if self.dtype in FLOATS:
@@ -219,35 +215,25 @@ class _Windows:
         return self.builder.add(base, self.builder.mul(index, I64(self.size)))
 
     def pointers(self, address: ir.Value) -> list[ir.Value]:
+        """Pointers to each vector of the channels at an address."""
         b, wide = self.builder, self.lanes * self.size
-        kind = self.vector.as_pointer()
-        return [b.inttoptr(b.add(address, I64(k * wide)), kind) for k in range(self.vectors)]
+        return [b.inttoptr(b.add(address, I64(k * wide)), BYTES) for k in range(self.vectors)]
 
     def fetch(self, address: ir.Value, line: ir.Value, written: bool = False) -> None:
         """Fetch what will be read, or written, where a pixel in this line of a window asks for
         it."""
-        b, parameters = self.builder, [BYTES, I32, I32, I32]
-        function = declare(b.module, "llvm.prefetch.p0", ir.VoidType(), parameters)
+        b = self.builder
         with b.if_then(b.icmp_signed(">=", line, self.first_fetch)):
             for place in self.pointers(b.add(address, self.ahead)):
-                b.call(function, [b.bitcast(place, BYTES), I32(int(written)), I32(3), I32(1)])
+                prefetch_at(b, place, written=written)
 
     def load(self, address: ir.Value, mask: ir.Value | None) -> list[ir.Value]:
-        found = []
-        for place in self.pointers(address):
-            if mask is None:
-                found.append(self.builder.load(place, align=self.size))
-            else:
-                arguments = [place, I32(self.size), mask, self.zero]
-                found.append(self.builder.call(self.load_inside, arguments))
-        return found
+        places = self.pointers(address)
+        return [load_at(self.builder, self.vector, place, mask=mask) for place in places]
 
     def store(self, values: list[ir.Value], address: ir.Value, mask: ir.Value | None) -> None:
         for value, place in zip(values, self.pointers(address), strict=True):
-            if mask is None:
-                self.builder.store(value, place, align=self.size)
-            else:
-                self.builder.call(self.store_inside, [value, place, I32(self.size), mask])
+            store_at(self.builder, value, place, mask=mask)
 
 
 class _Pool(_Windows):

@@ -18,11 +18,10 @@ from dnnc.kernels.vector_ir import (
     FLOATS,
     I64,
     calling,
-    fmuladd,
     internal,
     lane_mask,
     load_at,
-    splat,
+    rank_one_update,
     store_sums,
 )
 
@@ -56,8 +55,7 @@ class _RunWriter:
     def __init__(self, module: ir.Module, name: str, tile: Tile, rows: int, runs: Runs) -> None:
         self.tile, self.rows, self.runs = tile, rows, runs
         self.size = tile.lanes * tile.bytes_each
-        self.element = FLOATS[tile.dtype]
-        self.vector = ir.VectorType(self.element, tile.lanes)
+        self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
         self.function = internal(module, name, 9)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
@@ -110,17 +108,10 @@ class _RunWriter:
     def _step(
         self, place: ir.Value, row: ir.Value, step: int, sums: Sequence[ir.Value]
     ) -> list[ir.Value]:
-        b, vectors = self.builder, self.tile.vectors
-        factors = [load_at(b, self.vector, row, j * self.size) for j in range(vectors)]
-        totals = []
-        for i in range(self.rows):
-            offset = i * self.runs.pitch + step * self.runs.step
-            number = splat(b, load_at(b, self.element, place, offset), self.tile.lanes)
-            totals += [
-                fmuladd(b, number, factor, sums[i * vectors + j])
-                for j, factor in enumerate(factors)
-            ]
-        return totals
+        b, runs = self.builder, self.runs
+        vectors = [load_at(b, self.vector, row, j * self.size) for j in range(self.tile.vectors)]
+        column = [(place, i * runs.pitch + step * runs.step) for i in range(self.rows)]
+        return rank_one_update(b, sums, column, vectors)
 
     def _kept(self, sums: list[ir.Value]) -> list[ir.Value]:
         """The same sums behind a barrier that no instruction is moved across: LLVM would move the

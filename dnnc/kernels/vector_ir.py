@@ -23,6 +23,7 @@ __all__ = [
     "load_at",
     "masked",
     "prefetch_at",
+    "rank_one_update",
     "reduce_lanes",
     "splat",
     "store_at",
@@ -88,6 +89,22 @@ def fmuladd(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
     """`x * y + z` of vectors of floats, rounded once where the processor can."""
     function = declare(b.module, f"llvm.fmuladd.{_suffix(x.type)}", x.type, [x.type] * 3)
     return b.call(function, [x, y, z])
+
+
+def rank_one_update(
+    b: ir.IRBuilder,
+    sums: Sequence[ir.Value],
+    column: Sequence[tuple[ir.Value, int | ir.Value]],
+    row: Sequence[ir.Value],
+) -> list[ir.Value]:
+    """`sums` of a tile of vectors, row by row, plus the product of a column and a row: of the
+    numbers at places (see `load_at`) with vectors."""
+    vector, width = row[0].type, len(row)
+    results = []
+    for i, place in enumerate(column):
+        number = splat(b, load_at(b, vector.element, *place), vector.count)
+        results += [fmuladd(b, number, row[j], sums[i * width + j]) for j in range(width)]
+    return results
 
 
 def reduce_lanes(
