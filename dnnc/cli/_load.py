@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from dnnc.diagnostics import Diagnostic, DnnError, closest, register_codes
 from dnnc.syntax import tree
 
@@ -16,17 +14,9 @@ if TYPE_CHECKING:
     from dnnc.ir.dims import Dim
     from dnnc.model import Model, Program
 
-__all__ = ["definitions_option", "load", "model_name", "open_model", "training_plan"]
+__all__ = ["load", "model_name", "open_model", "training_plan"]
 
 register_codes({"E903": "a command names a model that is not in the file"})
-
-definitions_option = click.option(
-    "-D",
-    "definitions",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set a constant, a setting (Digits.hidden=128) or an option (epochs=1); repeatable.",
-)
 
 
 def load(path: Path, definitions: Sequence[str] = ()) -> Program:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 __all__ = [
     "answer",
     "debug_option",
-    "file_argument",
-    "json_option",
     "memory_option",
+    "model_arguments",
+    "program_arguments",
+    "report_options",
     "threads_option",
 ]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator in the place of several, the outermost first."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
@@ -24,13 +40,27 @@ def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
-file_argument = click.argument(
-    "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
+def _use_threads(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        os.environ["DNNC_THREADS"] = str(value)
+
+
+#: FILE, and what is replaced in its text.
+program_arguments = _together(
+    click.argument(
+        "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
+    ),
+    click.option(
+        "-D",
+        "definitions",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set a constant, a setting (Digits.hidden=128) or an option (epochs=1); repeatable.",
+    ),
 )
 
-json_option = click.option(
-    "--json", is_flag=True, is_eager=True, callback=_remember, help="Answer in JSON."
-)
+#: These and one of its models, which `dnnc.cli._load.model_name` finds.
+model_arguments = _together(program_arguments, click.argument("model", required=False))
 
 debug_option = click.option(
     "--debug",
@@ -39,6 +69,12 @@ debug_option = click.option(
     expose_value=False,
     callback=_remember,
     help="Show the traceback of a fault of dnnc itself.",
+)
+
+#: How a command answers.
+report_options = _together(
+    click.option("--json", is_flag=True, is_eager=True, callback=_remember, help="Answer in JSON."),
+    debug_option,
 )
 
 memory_option = click.option(
@@ -52,6 +88,8 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
+    expose_value=False,
+    callback=_use_threads,
     help="Threads to use; all cores unless given.",
 )
 

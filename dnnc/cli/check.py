@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from dnnc.cli._load import definitions_option, load
-from dnnc.cli._options import answer, debug_option, file_argument, json_option
+from dnnc.cli._load import load
+from dnnc.cli._options import answer, program_arguments, report_options
 
 
 @click.command("check")
-@file_argument
-@definitions_option
-@json_option
-@debug_option
+@program_arguments
+@report_options
 def command(file: Path, definitions: tuple[str, ...], json: bool) -> None:
     """Check names, shapes, settings, data and jobs of FILE; nothing is run.
 

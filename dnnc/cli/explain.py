@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import click
 
-from dnnc.cli._options import answer, debug_option, json_option
+from dnnc.cli._options import answer, report_options
 
 
 @click.command("explain")
 @click.argument("code", required=False)
-@json_option
-@debug_option
+@report_options
 def command(code: str | None, json: bool) -> None:
     """Say what the error code CODE means; without CODE, list all."""
     from dnnc.cli._codes import every_code

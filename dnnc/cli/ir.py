@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dnnc.cli._load import definitions_option, load, model_name, open_model, training_plan
+from dnnc.cli._load import load, model_name, open_model, training_plan
 from dnnc.cli._made_up import BATCH, made_up
-from dnnc.cli._options import answer, debug_option, file_argument, json_option
+from dnnc.cli._options import answer, model_arguments, report_options
 from dnnc.diagnostics import Diagnostic, DnnError, register_codes
 
 if TYPE_CHECKING:
@@ -20,14 +20,11 @@ register_codes({"E906": "a command needs a training job, and the file has none"}
 
 
 @click.command("ir")
-@file_argument
-@click.argument("model", required=False)
-@definitions_option
+@model_arguments
 @click.option("--after", metavar="PASS", help="Stop after this pass; `none` for before the first.")
 @click.option("--backward", is_flag=True, help="The training step: loss, gradients and updates.")
 @click.option("--memory", is_flag=True, help="The plan of memory instead, for one size of batch.")
-@json_option
-@debug_option
+@report_options
 def command(
     file: Path,
     model: str | None,

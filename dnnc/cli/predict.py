@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dnnc.cli._inputs import read_inputs
-from dnnc.cli._load import definitions_option, load, model_name, open_model
-from dnnc.cli._options import answer, debug_option, file_argument, json_option, threads_option
+from dnnc.cli._load import load, model_name, open_model
+from dnnc.cli._options import answer, model_arguments, report_options, threads_option
 from dnnc.diagnostics import Diagnostic, DnnError, register_codes
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ BATCH = 256
 
 
 @click.command("predict")
-@file_argument
-@click.argument("model", required=False)
+@model_arguments
 @click.option(
     "--input",
     "inputs",
@@ -46,10 +44,8 @@ BATCH = 256
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the results go: .npy (one output), .npz or .csv; printed unless given.",
 )
-@definitions_option
 @threads_option
-@json_option
-@debug_option
+@report_options
 def command(
     file: Path,
     model: str | None,
@@ -57,15 +53,12 @@ def command(
     weights: Path | None,
     output: Path | None,
     definitions: tuple[str, ...],
-    threads: int | None,
     json: bool,
 ) -> None:
     """Compute the outputs of MODEL for inputs from files.
 
     MODEL may be left out where FILE has one alone.
     """
-    if threads is not None:
-        os.environ["DNNC_THREADS"] = str(threads)
     program = load(file, definitions)
     net = open_model(program, model_name(program, model))
     net.load(weights or _best_weights(program, net.network.name))

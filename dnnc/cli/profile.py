@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnc.cli._faults import colours
-from dnnc.cli._load import definitions_option, load, model_name, open_model, training_plan
+from dnnc.cli._load import load, model_name, open_model, training_plan
 from dnnc.cli._made_up import BATCH, made_up
-from dnnc.cli._options import answer, debug_option, file_argument, json_option, threads_option
+from dnnc.cli._options import answer, model_arguments, report_options, threads_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,23 +46,19 @@ class Profile:
 
 
 @click.command("profile")
-@file_argument
-@click.argument("model", required=False)
-@definitions_option
+@model_arguments
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Examples in a batch.")
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=20, show_default=True, help="Runs to time."
 )
 @threads_option
-@json_option
-@debug_option
+@report_options
 def command(
     file: Path,
     model: str | None,
     definitions: tuple[str, ...],
     batch: int | None,
     repeat: int,
-    threads: int | None,
     json: bool,
 ) -> None:
     """Time the layers of MODEL, as it predicts and as it trains.
@@ -71,8 +66,6 @@ def command(
     Times are the best of several runs, on values that were made up. GFLOP/s stand beside their
     share of the most that the multiply-add units reach, which is measured in the same run.
     """
-    if threads is not None:
-        os.environ["DNNC_THREADS"] = str(threads)
     program = load(file, definitions)
     name = model_name(program, model)
     from dnnc import environment

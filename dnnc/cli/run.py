@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
-from dnnc.cli._load import definitions_option, load
-from dnnc.cli._options import (
-    debug_option,
-    file_argument,
-    json_option,
-    memory_option,
-    threads_option,
-)
+from dnnc.cli._load import load
+from dnnc.cli._options import memory_option, program_arguments, report_options, threads_option
 
 
 @click.command("run")
-@file_argument
-@definitions_option
+@program_arguments
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -29,8 +21,7 @@ from dnnc.cli._options import (
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @memory_option
 @threads_option
-@json_option
-@debug_option
+@report_options
 def command(
     file: Path,
     definitions: tuple[str, ...],
@@ -38,15 +29,12 @@ def command(
     resume: bool,
     quiet: bool,
     memory: str | None,
-    threads: int | None,
     json: bool,
 ) -> None:
     """Check FILE and do its jobs: train, report on the test split, keep the weights.
 
     With --json every event is a line of JSON on standard output.
     """
-    if threads is not None:
-        os.environ["DNNC_THREADS"] = str(threads)
     program = load(file, definitions)
     from dnnc.train.progress import choose_progress
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dnnc.cli._faults import colours
-from dnnc.cli._load import definitions_option, load, model_name
-from dnnc.cli._options import answer, debug_option, file_argument, json_option, threads_option
+from dnnc.cli._load import load, model_name
+from dnnc.cli._options import answer, model_arguments, report_options, threads_option
 from dnnc.diagnostics import Diagnostic, DnnError, register_codes
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ register_codes(
 
 
 @click.command("tune")
-@file_argument
-@click.argument("model", required=False)
-@definitions_option
+@model_arguments
 @click.option(
     "--batch",
     "batches",
@@ -55,8 +52,7 @@ register_codes(
     help="Add the choices to a file such as the one that is shipped, too.",
 )
 @threads_option
-@json_option
-@debug_option
+@report_options
 def command(
     file: Path,
     model: str | None,
@@ -65,7 +61,6 @@ def command(
     force: bool,
     seconds: float,
     defaults: Path | None,
-    threads: int | None,
     json: bool,
 ) -> None:
     """Measure the methods that the programs of MODEL can choose between, and keep the fastest.
@@ -74,8 +69,6 @@ def command(
     the job, and its training step. Choices are kept in the cache for this processor; programs take
     them from then on. They change the last bits of results: DNNC_TUNE=off uses none.
     """
-    if threads is not None:
-        os.environ["DNNC_THREADS"] = str(threads)
     _require_use()
     program = load(file, definitions)
     name = model_name(program, model)
