@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from dnnc.cli import Commands
 from dnnc.cli import command as dnnc
-from dnnc.cli._options import debug_option, json_option
+from dnnc.cli._options import report_options
 from dnnc.diagnostics import Diagnostic, DnnError
 
 
@@ -29,8 +29,7 @@ def raising(error: BaseException) -> Commands:
             return go if cmd_name == "go" else None
 
     @click.command()
-    @json_option
-    @debug_option
+    @report_options
     def go(json: bool) -> None:
         raise error
 
