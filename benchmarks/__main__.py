@@ -12,7 +12,6 @@ peers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,9 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.cases import Case, choose
+from benchmarks.command_line import make_parser, parse
 from benchmarks.frameworks import CONTENDERS, installed, version_of
 from benchmarks.fresh import measure_fresh
-from benchmarks.machine import describe, load, pin
+from benchmarks.machine import describe, load
 from benchmarks.processes import Process, WorkerError, running
 from benchmarks.report import Report, show
 from benchmarks.speed import Settings, measure_case, prepare
@@ -109,29 +109,16 @@ def _measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks", __doc__)
     peers = [name for name, contender in CONTENDERS.items() if not contender.own]
-    parser.add_argument(
-        "--only", nargs="+", metavar="CASE", help="such as mlp, lenet-train, '*-b1'"
-    )
     parser.add_argument("--peers", nargs="*", choices=peers, metavar="PEER", help=", ".join(peers))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--repeat", type=int, default=10, help="rounds of each case")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each framework")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    arguments = parser.parse_args()
-    try:
-        cases = choose(arguments.only)
-    except ValueError as error:
-        parser.error(str(error))
+    arguments = parse(parser, choose)
     settings = Settings(threads=arguments.threads, rounds=arguments.repeat)
-    pin(settings.threads)
     try:
-        report = measure(cases, arguments.peers, settings, arguments.parts)
+        report = measure(arguments.cases, arguments.peers, settings, arguments.parts)
     except WorkerError as error:
         sys.exit(f"dnnc: {error}")
     if arguments.json:

@@ -9,7 +9,6 @@ against the memory that it has to read and write. Layers count with their gradie
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -20,8 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import make_parser, parse
 from benchmarks.kernel_cases import FAMILIES, KernelCase
-from benchmarks.machine import busy_seconds, describe, load, pin
+from benchmarks.machine import busy_seconds, describe, load
 from benchmarks.speed import QUIET
 from dnnc.passes.pipeline import optimize
 from dnnc.program.ceiling import measure_ceiling
@@ -110,17 +110,11 @@ def show(rates: Sequence[Rate]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.kernels",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.kernels", __doc__)
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each shape")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    pin(arguments.threads)
+    arguments = parse(parser)
     before = load()
     rates = list(sweep(arguments.only, arguments.threads, arguments.seconds))
     if arguments.json:

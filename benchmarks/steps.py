@@ -5,7 +5,6 @@ python -m benchmarks.steps --only resnet20-train --threads 1
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import Case, choose
+from benchmarks.command_line import make_parser, parse
 from benchmarks.flops import product_flops
 from benchmarks.frameworks.interface import Variables
 from benchmarks.frameworks.with_dnnc import graph_of, prepared, random_variables
-from benchmarks.machine import pin
 from dnnc.ir.graph import Graph
 from dnnc.passes.pipeline import optimize
 from dnnc.program.ceiling import measure_ceiling
@@ -110,24 +109,11 @@ def show(case: Case, threads: int, seconds: float, console: Console) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.steps",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--only", nargs="+", metavar="CASE", help="such as mlp, lenet-train, '*-b1'"
-    )
-    parser.add_argument("--threads", type=int, default=2)
+    parser = make_parser("benchmarks.steps", __doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each case")
-    arguments = parser.parse_args()
-    try:
-        cases = choose(arguments.only)
-    except ValueError as error:
-        parser.error(str(error))
-    pin(arguments.threads)
+    arguments = parse(parser, choose)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for case in cases:
+    for case in arguments.cases:
         show(case, arguments.threads, arguments.seconds, console)
 
 
