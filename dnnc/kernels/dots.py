@@ -1,4 +1,7 @@
-"""Products of vectors with rows of a matrix, written as LLVM vector code.
+"""Products of the rows of one matrix with the rows of another, written as LLVM vector code.
+
+Both are read along their rows, so that neither has to be packed or transposed: a sum is held in one
+vector for each lane by itself, and lanes are added up at the end.
 
 Imports numba: import it only inside `Kernel.build`.
 """
@@ -11,6 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import (
     BYTES,
@@ -18,137 +22,167 @@ from dnnc.kernels.vector_ir import (
     I32,
     I64,
     calling,
-    declare,
+    fmuladd,
     internal,
-    masked,
-    splat,
+    lane_mask,
+    load_at,
+    store_at,
 )
 
-__all__ = ["ROWS", "dot_rows"]
-
-#: Rows at a time: each element of the vector is loaded once for all.
-ROWS = 4
-#: Sums of each row, so that additions need not wait for one another.
-_SUMS = 2
+__all__ = ["dot_tile", "write_dot_tile"]
 
 
 @cache
-def dot_rows(tile: Tile) -> Any:
-    """The intrinsic `f(out, x, a, a_row, rows, depth)`: out[i] = sum over k of x[k] * a[i, k].
+def dot_tile(tile: Tile, rows: int, columns: int, chains: int = 1) -> Any:
+    """The intrinsic `f(c, c_row, a, a_row, b, b_row, rows, columns, depth, add)`:
+    c[i, j] = sum over k of a[i, k] * b[j, k], plus what was there where `add` is not 0.
 
-    `rows` is 1 to `ROWS`; rows of `a` are `a_row` bytes apart. Each sum is taken in the same order
-    for any `rows`.
+    The call's `rows` and `columns` are at least 1 and at most those given here; strides are in
+    bytes. Of `tile` the element type and the vectors' lanes count. Several `chains` of additions
+    for each sum need not wait for one another; their number decides the order of a sum, and nothing
+    else does.
     """
-    name = f"dnnc_dot_{tile.dtype}x{tile.lanes}"
+    name = f"dnnc_dots_{tile.dtype}x{tile.lanes}_{rows}x{columns}x{chains}"
 
     @intrinsic
-    def dot(typing_context, out, x, a, a_row, rows, depth):  # type: ignore[no-untyped-def]
-        return calling(name, 6, lambda module: _write(module, name, tile))
+    def multiply(  # type: ignore[no-untyped-def]
+        typing_context, c, c_row, a, a_row, b, b_row, some_rows, some_columns, depth, add
+    ):
+        def write(module: ir.Module) -> ir.Function:
+            return write_dot_tile(module, name, tile, rows, columns, chains)
 
-    return dot
+        return calling(name, 10, write)
 
-
-def _write(module: ir.Module, name: str, tile: Tile) -> ir.Function:
-    function = internal(module, name, 6)
-    out, x, a, a_row, rows, depth = function.args
-    vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    starts = [builder.inttoptr(x, BYTES)]
-    for i in range(ROWS):
-        # Rows beyond the last are the first again, and not stored.
-        row = builder.select(builder.icmp_signed("<", I64(i), rows), I64(i), I64(0))
-        starts.append(builder.inttoptr(builder.add(a, builder.mul(a_row, row)), BYTES))
-    zero = ir.Constant(vector, [0.0] * tile.lanes)
-    whole = builder.sub(depth, builder.srem(depth, I64(_SUMS * tile.lanes)))
-    sums = [[zero] * _SUMS for _ in range(ROWS)]
-    sums = _sweep(builder, tile, starts, I64(0), whole, None, sums)
-    sums = _sweep(builder, tile, starts, whole, depth, depth, sums)
-    to = builder.inttoptr(out, FLOATS[tile.dtype].as_pointer())
-    for i in range(ROWS):
-        total = sums[i][0]
-        for other in sums[i][1:]:
-            total = builder.fadd(total, other)
-        value = _across(builder, tile, total)
-        keep, skip = builder.append_basic_block("keep"), builder.append_basic_block("skip")
-        builder.cbranch(builder.icmp_signed("<", I64(i), rows), keep, skip)
-        builder.position_at_end(keep)
-        builder.store(value, builder.gep(to, [I64(i)])).align = tile.bytes_each
-        builder.branch(skip)
-        builder.position_at_end(skip)
-    builder.ret_void()
-    return function
+    return multiply
 
 
-def _sweep(
-    builder: ir.IRBuilder,
-    tile: Tile,
-    starts: list[ir.Value],
-    first: ir.Value,
-    last: ir.Value,
-    limit: ir.Value | None,
-    sums: list[list[ir.Value]],
-) -> list[list[ir.Value]]:
-    """Add elements `first` to `last`, a vector for each sum a round; masked where there is a
-    `limit`."""
-    vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-    load, _ = masked(builder.module, vector)
-    suffix = f"v{tile.lanes}f{8 * tile.bytes_each}"
-    fma = declare(builder.module, f"llvm.fmuladd.{suffix}", vector, [vector] * 3)
-    zero = ir.Constant(vector, [0.0] * tile.lanes)
-    before = builder.block
-    loop, end = builder.append_basic_block("loop"), builder.append_basic_block("end")
-    builder.cbranch(builder.icmp_signed("<", first, last), loop, end)
-    builder.position_at_end(loop)
-    k = builder.phi(I64)
-    phis = [[builder.phi(vector) for _ in row] for row in sums]
-    totals = [list(row) for row in phis]
-    for part in range(_SUMS):
-        at = builder.add(k, I64(part * tile.lanes))
-        places = [
-            builder.bitcast(
-                builder.gep(start, [builder.mul(at, I64(tile.bytes_each))]), vector.as_pointer()
-            )
-            for start in starts
+def write_dot_tile(
+    module: ir.Module, name: str, tile: Tile, rows: int, columns: int, chains: int = 1
+) -> ir.Function:
+    """Write the function that `dot_tile` calls into a module of LLVM code."""
+    return _Writer(module, name, tile, rows, columns, chains).write()
+
+
+class _Writer:
+    """Writes one such function."""
+
+    def __init__(
+        self, module: ir.Module, name: str, tile: Tile, rows: int, columns: int, chains: int
+    ) -> None:
+        self.tile, self.rows, self.columns, self.chains = tile, rows, columns, chains
+        self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
+        self.function = internal(module, name, 10)
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+
+    def write(self) -> ir.Function:
+        c, c_row, a, a_row, b_start, b_row, rows, columns, depth, add = self.function.args
+        b = self.b
+        self.a = self._starts(a, a_row, rows, self.rows)
+        self.b_rows = self._starts(b_start, b_row, columns, self.columns)
+        zero = ir.Constant(self.vector, [0.0] * self.tile.lanes)
+        sums = [zero] * (self.rows * self.columns * self.chains)
+        whole = b.sub(depth, b.srem(depth, I64(self.chains * self.tile.lanes)))
+        sums = self._sweep(I64(0), whole, None, sums)
+        sums = self._sweep(whole, depth, depth, sums)
+        lanes, pieces = self.tile.lanes, []
+        for i, to in enumerate(self._starts(c, c_row, rows, self.rows)):
+            row, count = self._totals(sums, i), self._count(i, rows, columns)
+            for first in range(0, self.columns, lanes):
+                place = b.gep(to, [I64(first * self.tile.bytes_each)])
+                mask = lane_mask(b, lanes, count, first)
+                pieces.append((place, mask, self._across(row[first : first + lanes])))
+        self._store(pieces, b.icmp_signed("!=", add, I64(0)))
+        b.ret_void()
+        return self.function
+
+    def _starts(
+        self, base: ir.Value, stride: ir.Value, count: ir.Value, most: int
+    ) -> list[ir.Value]:
+        """Where rows begin; those beyond the last are the first again, and not stored."""
+        b, starts = self.b, []
+        for i in range(most):
+            row = b.select(b.icmp_signed("<", I64(i), count), I64(i), I64(0))
+            starts.append(b.inttoptr(b.add(base, b.mul(stride, row)), BYTES))
+        return starts
+
+    def _sweep(
+        self, first: ir.Value, last: ir.Value, limit: ir.Value | None, sums: list[ir.Value]
+    ) -> list[ir.Value]:
+        """Add products from `first` to `last`, a vector to each sum a round; only those below
+        `limit` where there is one."""
+        b, lanes = self.b, self.tile.lanes
+        with loop(b, first, last, self.chains * lanes, sums) as turn:
+            totals = list(turn.carried)
+            for part in range(self.chains):
+                at = b.add(turn.index, I64(part * lanes))
+                offset = b.mul(at, I64(self.tile.bytes_each))
+                inside = None if limit is None else lane_mask(b, lanes, b.sub(limit, at))
+                # Rows are fewer than columns: with theirs in registers, sums find room as well.
+                values = [load_at(b, self.vector, row, offset, inside) for row in self.a]
+                for j, row in enumerate(self.b_rows):
+                    factor = load_at(b, self.vector, row, offset, inside)
+                    for i, value in enumerate(values):
+                        k = (part * self.rows + i) * self.columns + j
+                        totals[k] = fmuladd(b, value, factor, totals[k])
+            turn.following = totals
+        return turn.carried
+
+    def _totals(self, sums: list[ir.Value], i: int) -> list[ir.Value]:
+        """The sums of row i, still one for each lane."""
+        each = self.rows * self.columns
+        row = sums[i * self.columns : (i + 1) * self.columns]
+        for part in range(1, self.chains):
+            start = part * each + i * self.columns
+            row = [self.b.fadd(x, y) for x, y in zip(row, sums[start:], strict=False)]
+        return row
+
+    def _count(self, i: int, rows: ir.Value, columns: ir.Value) -> ir.Value:
+        """How many results of row i are stored."""
+        return self.b.select(self.b.icmp_signed("<", I64(i), rows), columns, I64(0))
+
+    def _store(self, pieces: list[tuple[ir.Value, ir.Value, ir.Value]], adding: ir.Value) -> None:
+        """Store vectors of results at places, by masks. All that is added is read first: a load
+        waits for a store that it overlaps, though they have no lane in common."""
+        b, before = self.b, self.b.block
+        more, end = b.append_basic_block("adding"), b.append_basic_block("storing")
+        b.cbranch(adding, more, end)
+        b.position_at_end(more)
+        sums = [
+            b.fadd(results, load_at(b, self.vector, place, mask=mask))
+            for place, mask, results in pieces
         ]
-        loaded = []
-        for place in places:
-            if limit is None:
-                value = builder.load(place)
-                value.align = tile.bytes_each
-            else:
-                inside = _below(builder, tile, at, limit)
-                value = builder.call(load, [place, I32(tile.bytes_each), inside, zero])
-            loaded.append(value)
-        for i, value in enumerate(loaded[1:]):
-            totals[i][part] = builder.call(fma, [loaded[0], value, phis[i][part]])
-    following = builder.add(k, I64(_SUMS * tile.lanes))
-    builder.cbranch(builder.icmp_signed("<", following, last), loop, end)
-    builder.position_at_end(end)
-    k.add_incoming(first, before)
-    k.add_incoming(following, loop)
-    results = []
-    for phi_row, sum_row, total_row in zip(phis, sums, totals, strict=True):
-        results.append([builder.phi(vector) for _ in phi_row])
-        for phi, result, start, total in zip(phi_row, results[-1], sum_row, total_row, strict=True):
-            for target in (phi, result):
-                target.add_incoming(start, before)
-                target.add_incoming(total, loop)
-    return results
+        b.branch(end)
+        b.position_at_end(end)
+        values = [b.phi(self.vector) for _ in pieces]
+        for value, (place, mask, results), total in zip(values, pieces, sums, strict=True):
+            value.add_incoming(results, before)
+            value.add_incoming(total, more)
+            store_at(b, value, place, mask=mask)
 
+    def _across(self, vectors: list[ir.Value]) -> ir.Value:
+        """The sum of each vector's lanes, halves first, as the first lanes of one vector.
 
-def _below(builder: ir.IRBuilder, tile: Tile, index: ir.Value, limit: ir.Value) -> ir.Value:
-    kind = ir.VectorType(I32, tile.lanes)
-    left = builder.trunc(builder.sub(limit, index), I32)
-    counts = ir.Constant(kind, list(range(tile.lanes)))
-    return builder.icmp_signed("<", counts, splat(builder, left, tile.lanes))
+        Two vectors become one with the sums of their halves, which is then half as long for each of
+        them, and so on: a sum is taken in the same order however many there are.
+        """
+        width = self.tile.lanes
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        while len(vectors) > 1:
+            vectors = [*vectors, undefined] if len(vectors) % 2 else vectors
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors, width = [self._halves(x, y, width) for x, y in pairs], width // 2
+        while width > 1:
+            vectors, width = [self._halves(vectors[0], undefined, width)], width // 2
+        return vectors[0]
 
-
-def _across(builder: ir.IRBuilder, tile: Tile, value: ir.Value) -> ir.Value:
-    """The sum of the lanes, halves first."""
-    width = tile.lanes
-    while width > 1:
-        width //= 2
-        order = [(k + width) % tile.lanes for k in range(tile.lanes)]
-        kind = ir.Constant(ir.VectorType(I32, tile.lanes), order)
-        value = builder.fadd(value, builder.shuffle_vector(value, value, kind))
-    return builder.extract_element(value, I32(0))
+    def _halves(self, x: ir.Value, y: ir.Value, width: int) -> ir.Value:
+        """The first half of each `width` lanes of two vectors plus the second."""
+        starts = range(0, 2 * self.tile.lanes, width)
+        first, second = (
+            [start + half * width // 2 + k for start in starts for k in range(width // 2)]
+            for half in (0, 1)
+        )
+        kind = ir.VectorType(I32, self.tile.lanes)
+        return self.b.fadd(
+            *(self.b.shuffle_vector(x, y, ir.Constant(kind, o)) for o in (first, second))
+        )

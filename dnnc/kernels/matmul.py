@@ -2,10 +2,13 @@
 
 The product is cut into panels of columns, as wide as a register tile. A panel of B is packed (and
 transposed where needed) into scratch memory, or read where it lies when few rows use it or the
-program has packed it before (`dnnc.ops.packed`); rows of A
-are read where they lie, unless they are columns in memory or would evict one another. Sums over
-long depths are taken in blocks, which are added up in the output. Blocks depend on the sizes
-alone, so an element has the same bits for any number of threads.
+program has packed it before (`dnnc.ops.packed`); rows of A are read
+where they lie, unless they are columns in memory or would evict one another. Sums over long depths
+are taken in blocks, which are added up in the output. Blocks depend on the sizes alone, so an
+element has the same bits for any number of threads.
+
+Products with one row or column, with few columns, or with long sums of few results, have kernels of
+their own: `dnnc.kernels.matvec`, `dnnc.kernels.turned_products`, `dnnc.kernels.dot_products`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
+from dnnc.kernels import matmul_slots as slots
 from dnnc.kernels.abi import (
     Argument,
     Buffer,
@@ -26,10 +30,12 @@ from dnnc.kernels.abi import (
     make_kernel,
 )
 from dnnc.kernels.code import Code
+from dnnc.kernels.dot_products import dot_kernel, turned_bytes
 from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
 from dnnc.kernels.matvec import PIECE, vector_kernel
 from dnnc.kernels.strips import Strip, strip_kernel
 from dnnc.kernels.tiles import Tile, tiles
+from dnnc.kernels.turned_products import turned_kernel
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
 
@@ -37,16 +43,12 @@ __all__ = ["matmul_call"]
 
 #: The longest sum that a strip takes: a packed panel of f32 is then 64 KB.
 DEPTH = 512
-#: Panels packed at a time; they stay in the second-level cache while all rows use them.
-GROUP = 8
+#: Most panels packed at a time: rows of A that have to be copied are copied for each group anew.
+GROUP = 32
+#: Least depth, and most rows or columns, of a product whose lanes are added up at the end.
+DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS = 128, 24, 16
 #: Bytes between the rows of a packed block of A.
 ROW = DEPTH * 8 + 64
-
-#: WIDTH is that of the panels of B where it is packed, and 0 otherwise. WIDE is the number of
-#: columns of a tile, BLOCK the number of rows of A that one strip takes.
-_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
-_WIDE, _BLOCK, _STRIP, _NARROW, _VECTOR, _PANELS, _ROWS = range(10, 17)
-_WORDS, _TILE, _EPILOGUE, _SLOTS = range(17, 21)
 
 
 @lowering(MatMul, PackedMatMul)
@@ -86,8 +88,17 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     if not out.type.dtype.is_float:
         kernel = make_kernel("matmul_integer", lambda: _build_integer(dtype), dtype)
         return Call(kernel, (*values, *sizes), flops)
-    tile = tiles(dtype, _vectors(dtype, n, layout[2]))[0]
-    panels = GROUP * DEPTH * tile.columns * tile.bytes_each
+    one, two = (tiles(dtype, vectors)[0] for vectors in (1, 2))
+    tile = one if _one_vector(n, layout[2], one.columns, two.columns) else two
+    other: Argument = Integer.of(0)
+    columns = n.constant
+    if flip_a and not flip_b and columns and 1 < columns <= one.columns:
+        tile, other = two, Code(turned_kernel(two, columns))
+    elif not packed and not flip_a and _may_be_dots(n, depth, flip_b):
+        other = Code(dot_kernel(tile))
+    panels = _panels(n, tile) * DEPTH * tile.columns * tile.bytes_each
+    if isinstance(other, Code) and not flip_a and not flip_b:
+        panels = max(panels, turned_bytes(DOTS_COLUMNS, depth.constant or 0, tile.bytes_each))
     rows = _row_block(tile)
     sums = max(rows * tile.columns, PIECE) * tile.bytes_each
     scratch = (
@@ -95,7 +106,7 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
         for size in (panels, rows * ROW, 8 * (Strip.WORDS + Region.WORDS), sums)
     )
     strips = (Code(strip_kernel(dtype, vectors)) for vectors in (tile.vectors, 1))
-    code = (*strips, Code(vector_kernel(tile)))
+    code = (*strips, Code(vector_kernel(tile)), other)
     widest = tiles(dtype)[0]
     kernel = make_kernel("matmul", lambda: _build_product(widest), widest, unrolled=False)
     shape = (Integer.of(tile.columns), Integer.of(rows))
@@ -103,12 +114,27 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
 
 
-def _vectors(dtype: str, n: Dim, width: int) -> int:
-    """Registers of columns in a tile: one where that holds a row of the result, or all of a panel
-    of B."""
-    one, two = (tiles(dtype, count)[0].columns for count in (1, 2))
-    narrow = n.constant is not None and n.constant <= one
-    return 1 if narrow or width % two else 2
+def _at_most(size: Dim, count: int) -> bool:
+    return size.constant is not None and size.constant <= count
+
+
+def _one_vector(n: Dim, width: int, one: int, two: int) -> bool:
+    """Whether a tile has one register of columns: where that holds a row of the result, or all of a
+    panel of B."""
+    return bool(_at_most(n, one) or width % two)
+
+
+def _may_be_dots(n: Dim, depth: Dim, flip_b: bool) -> bool:
+    """Whether some number of rows makes a product one of `dnnc.kernels.dot_products`."""
+    if depth.constant is not None and depth.constant < DOTS_DEPTH:
+        return False
+    # Few columns become rows in the memory for panels of B.
+    return flip_b or (_at_most(n, DOTS_COLUMNS) and _at_most(depth, DOTS_COLUMNS * DEPTH))
+
+
+def _panels(n: Dim, tile: Tile) -> int:
+    """Panels of B that are packed at a time."""
+    return GROUP if n.constant is None else min(GROUP, max(1, -(-n.constant // tile.columns)))
 
 
 def _row_block(tile: Tile) -> int:
@@ -123,17 +149,20 @@ def _build_product(widest: Tile) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import call_kernel, share, slot
     from dnnc.kernels.subroutine import subroutine
 
-    region = subroutine(_build_region(widest))
+    region, suits = subroutine(_build_region(widest)), subroutine(_build_suits(), returns=1)
     grain = 4
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        batch, m, n = slot(args, _BATCH), slot(args, _M), slot(args, _N)
+        batch, m, n = slot(args, slots.BATCH), slot(args, slots.M), slot(args, slots.N)
         if m == 0 or n == 0:
             return 0
-        if m == 1 or (n == 1 and not slot(args, _WIDTH)):
-            call_kernel(slot(args, _VECTOR), args, tid, threads)
+        if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
+            call_kernel(slot(args, slots.VECTOR), args, tid, threads)
             return 0
-        wide = slot(args, _WIDE)
+        if slot(args, slots.OTHER) and suits(args):
+            call_kernel(slot(args, slots.OTHER), args, tid, threads)
+            return 0
+        wide = slot(args, slots.WIDE)
         panels, strips = (n + wide - 1) // wide, (m + grain - 1) // grain
         # Along columns, unless that is less even: threads that share columns pack them more than
         # once.
@@ -156,6 +185,23 @@ def _build_product(widest: Tile) -> Callable[[int, int, int], int]:
     return kernel
 
 
+def _build_suits() -> Callable[[int], int]:
+    """`f(args)`: whether the sizes of this call favour the other order of loops."""
+    from dnnc.kernels.intrinsics import slot
+
+    def suits(args: int) -> int:
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        if slot(args, slots.FLIP_A):
+            return 1 if m >= slot(args, slots.WIDE) and k > 0 else 0
+        if k < DOTS_DEPTH:
+            return 0
+        if slot(args, slots.FLIP_B):
+            return 1 if m <= DOTS_ROWS or n <= DOTS_COLUMNS else 0
+        return 1 if m >= DOTS_COLUMNS else 0
+
+    return suits
+
+
 def _build_region(widest: Tile) -> Callable[..., None]:
     """The loops over one rectangle of the output: rows of one matrix by panels of columns."""
     from dnnc.kernels.intrinsics import slot
@@ -166,20 +212,16 @@ def _build_region(widest: Tile) -> Callable[..., None]:
     size = widest.bytes_each
 
     def region(args: int, matrix: int, row: int, stop: int, p0: int, p1: int) -> None:
-        n, k, wide, block_rows = (
-            slot(args, _N),
-            slot(args, _K),
-            slot(args, _WIDE),
-            slot(args, _BLOCK),
-        )
+        n, k = slot(args, slots.N), slot(args, slots.K)
+        wide, block_rows = slot(args, slots.WIDE), slot(args, slots.BLOCK)
         blocks = max((k + DEPTH - 1) // DEPTH, 1)
         block = (k + blocks - 1) // blocks
         # A panel that few tiles use is read where it lies: packing would cost more than it gives.
         # Rows of a power of two share sets of the cache, and are packed earlier.
         few = block_rows if n * size % 4096 == 0 else 256
-        direct = not slot(args, _FLIP_B) and (stop - row <= few or n == wide)
-        there = p1 if slot(args, _WIDTH) else n // wide if direct else 0
-        b = slot(args, _B) + matrix * k * n * size
+        direct = not slot(args, slots.FLIP_B) and (stop - row <= few or n == wide)
+        there = p1 if slot(args, slots.WIDTH) else n // wide if direct else 0
+        b = slot(args, slots.B) + matrix * k * n * size
         for g in range(p0, p1, GROUP):
             last = min(g + GROUP, p1)
             for q in range(blocks):
@@ -205,10 +247,10 @@ def _build_pack(widest: Tile) -> Callable[..., None]:
     size = widest.bytes_each
 
     def pack(args: int, b: int, p: int, place: int, k0: int, depth: int) -> None:
-        n, k, wide = slot(args, _N), slot(args, _K), slot(args, _WIDE)
-        target = slot(args, _PANELS) + place * DEPTH * wide * size
+        n, k, wide = slot(args, slots.N), slot(args, slots.K), slot(args, slots.WIDE)
+        target = slot(args, slots.PANELS) + place * DEPTH * wide * size
         columns = min(n - p * wide, wide)
-        if slot(args, _FLIP_B):
+        if slot(args, slots.FLIP_B):
             source = b + (p * wide * k + k0) * size
             transpose(target, wide * size, source, k * size, columns, depth)
         else:
@@ -219,9 +261,11 @@ def _build_pack(widest: Tile) -> Callable[..., None]:
 
 def _build_multiply(widest: Tile) -> Callable[..., None]:
     """One block of rows by the panels of a group; those before `there` are read where B lies."""
+    from dnnc.kernels.epilogue import build_finish
     from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
+    finish = shared(build_finish)
     rows_of = subroutine(_build_rows(widest.bytes_each), returns=3)
     put = store("i64")
     lanes, size = widest.lanes, widest.bytes_each
@@ -237,51 +281,46 @@ def _build_multiply(widest: Tile) -> Callable[..., None]:
         depth: int,
         there: int,
     ) -> None:
-        m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
-        width, wide = slot(args, _WIDTH), slot(args, _WIDE)
-        words = slot(args, _WORDS)
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        width, wide = slot(args, slots.WIDTH), slot(args, slots.WIDE)
+        words = slot(args, slots.WORDS)
         a, a_row, a_step = rows_of(args, matrix, i, rows, k0, depth)
-        put(words, 0, rows)
-        put(words, 1, depth)
-        put(words, 2, a)
-        put(words, 3, a_row)
-        put(words, 4, a_step)
-        put(words, 10, k0)
-        put(words, 11, 0)
+        put(words, Strip.ROWS, rows)
+        put(words, Strip.DEPTH, depth)
+        put(words, Strip.A, a)
+        put(words, Strip.A_ROW, a_row)
+        put(words, Strip.A_STEP, a_step)
+        put(words, Strip.ADD, k0)
+        put(words, Strip.A_TABLE, 0)
         for p in range(g, last):
-            c, c_row = slot(args, _TILE), wide * size
-            if slot(args, _OUT):
-                c, c_row = slot(args, _OUT) + ((matrix * m + i) * n + p * wide) * size, n * size
+            c, c_row = slot(args, slots.TILE), wide * size
+            if slot(args, slots.OUT):
+                c_row = n * size
+                c = slot(args, slots.OUT) + (matrix * m + i) * c_row + p * wide * size
             columns = min(n - p * wide, wide)
-            b, b_step = slot(args, _PANELS) + (p - g) * DEPTH * wide * size, wide * size
+            b, b_step = slot(args, slots.PANELS) + (p - g) * DEPTH * wide * size, wide * size
             if width:
                 inside = 0 if width == wide else p * wide % width
-                b = slot(args, _B) + ((p * wide - inside) * k + k0 * width + inside) * size
+                b = slot(args, slots.B) + ((p * wide - inside) * k + k0 * width + inside) * size
                 b_step = width * size
             elif p < there:
-                b, b_step = slot(args, _B) + ((matrix * k + k0) * n + p * wide) * size, n * size
-            put(words, 5, b)
-            put(words, 6, b_step)
-            put(words, 7, c)
-            put(words, 8, c_row)
-            put(words, 9, columns)
+                b_step = n * size
+                b = slot(args, slots.B) + (matrix * k + k0) * b_step + p * wide * size
+            put(words, Strip.B, b)
+            put(words, Strip.B_STEP, b_step)
+            put(words, Strip.C, c)
+            put(words, Strip.C_ROW, c_row)
+            put(words, Strip.COLUMNS, columns)
             if depth > 0:
                 narrow = columns <= lanes
-                call_kernel(slot(args, _NARROW if narrow else _STRIP), words, 0, 0)
+                call_kernel(slot(args, slots.NARROW if narrow else slots.STRIP), words, 0, 0)
             else:
                 for r in range(rows):
                     zero_bytes(c + r * c_row, columns * size)
-            if k0 + depth == k and slot(args, _EPILOGUE):
-                region = words + 8 * 12
-                put(region, 0, c)
-                put(region, 1, c_row)
-                put(region, 2, rows)
-                put(region, 3, columns)
-                put(region, 4, matrix)
-                put(region, 5, i)
-                put(region, 6, p * wide)
-                put(region, 8, 1)
-                call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
+            if k0 + depth == k and slot(args, slots.EPILOGUE):
+                code, own = slot(args, slots.EPILOGUE), args + 8 * slots.SLOTS
+                region = words + 8 * Strip.WORDS
+                finish(code, own, region, c, c_row, rows, columns, matrix, i, p * wide, 1)
 
     return multiply
 
@@ -300,9 +339,9 @@ def _build_rows(size: int) -> Callable[..., tuple[int, int, int]]:
     def rows_of(
         args: int, matrix: int, i: int, rows: int, k0: int, depth: int
     ) -> tuple[int, int, int]:
-        m, k, packed = slot(args, _M), slot(args, _K), slot(args, _ROWS)
-        a = slot(args, _A) + matrix * m * k * size
-        if slot(args, _FLIP_A):
+        m, k, packed = slot(args, slots.M), slot(args, slots.K), slot(args, slots.ROWS)
+        a = slot(args, slots.A) + matrix * m * k * size
+        if slot(args, slots.FLIP_A):
             a += (k0 * m + i) * size
             if depth <= 256 and m * size % 1024 != 0:
                 return a, size, m * size
@@ -327,9 +366,14 @@ def _build_integer(dtype: str) -> Callable[[int, int, int], int]:
     get_a, get_b, get, put = load(dtype, 1), load(dtype, 2), load(dtype, 0), store(dtype, 0)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        out, a, b = slot(args, _OUT), slot(args, _A), slot(args, _B)
-        batch, m, n, k = slot(args, _BATCH), slot(args, _M), slot(args, _N), slot(args, _K)
-        flip_a, flip_b = slot(args, _FLIP_A), slot(args, _FLIP_B)
+        out, a, b = slot(args, slots.OUT), slot(args, slots.A), slot(args, slots.B)
+        batch, m, n, k = (
+            slot(args, slots.BATCH),
+            slot(args, slots.M),
+            slot(args, slots.N),
+            slot(args, slots.K),
+        )
+        flip_a, flip_b = slot(args, slots.FLIP_A), slot(args, slots.FLIP_B)
         start, stop = share(batch * m, 1, tid, threads)
         b_row, b_step = (1, k) if flip_b else (n, 1)
         for row in range(start, stop):

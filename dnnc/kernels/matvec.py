@@ -6,8 +6,8 @@ They read each element of the matrix once, so what counts is to read it in long 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from dnnc.kernels import matmul_slots as slots
 from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.tiles import Tile
 
@@ -15,46 +15,56 @@ __all__ = ["PIECE", "vector_kernel"]
 
 #: Most elements of the result that a thread computes at a time.
 PIECE = 512
-
-_OUT, _A, _B, _BATCH, _M, _N, _K, _FLIP_A, _FLIP_B, _WIDTH = range(10)
-_WORDS, _TILE, _EPILOGUE, _SLOTS = range(17, 21)
+#: Rows of a matrix at a time, each with so many chains of additions.
+_ROWS, _CHAINS = 4, 2
 
 
 def vector_kernel(tile: Tile) -> Kernel:
-    """The kernel of such products; its slots are those of `dnnc.kernels.matmul`."""
+    """The kernel of such products; its slots are those of `dnnc.kernels.matmul_slots`."""
     return make_kernel("matvec", lambda: _build(tile), tile.dtype, tile.lanes)
 
 
 def _build(tile: Tile) -> Callable[[int, int, int], int]:
     from dnnc.kernels.columns import WIDEST
+    from dnnc.kernels.epilogue import build_finish
     from dnnc.kernels.intrinsics import share, slot
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    multiply, finish = subroutine(_build_piece(tile)), _build_finish(tile)
+    multiply, finish = subroutine(_build_piece(tile)), shared(build_finish)
     size, widest = tile.bytes_each, WIDEST * tile.lanes
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        m, n, k = slot(args, _M), slot(args, _N), slot(args, _K)
-        x, a, count, rows = slot(args, _A), slot(args, _B), n, slot(args, _FLIP_B)
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        x, a, count, rows = slot(args, slots.A), slot(args, slots.B), n, slot(args, slots.FLIP_B)
         if n == 1 and m > 1:
-            x, a, count, rows = slot(args, _B), slot(args, _A), m, 1 - slot(args, _FLIP_A)
+            x, a, count, rows = (
+                slot(args, slots.B),
+                slot(args, slots.A),
+                m,
+                1 - slot(args, slots.FLIP_A),
+            )
         # Units depend on sizes alone, and are whole cache lines, so that threads share none.
-        width = slot(args, _WIDTH)
+        width = slot(args, slots.WIDTH)
         grain = 16 if rows else width if width else widest
         units = (count + grain - 1) // grain
-        unit, stop = share(slot(args, _BATCH) * units, 1, tid, threads)
+        unit, stop = share(slot(args, slots.BATCH) * units, 1, tid, threads)
         while unit < stop:
             matrix = unit // units
             first = (unit - matrix * units) * grain
             last = min(first + min(stop - unit, PIECE // grain) * grain, count)
             unit += (last - first + grain - 1) // grain
-            out = slot(args, _TILE)
-            if slot(args, _OUT):
-                out = slot(args, _OUT) + (matrix * count + first) * size
+            out = slot(args, slots.TILE)
+            if slot(args, slots.OUT):
+                out = slot(args, slots.OUT) + (matrix * count + first) * size
             vector, whole = x + matrix * k * size, a + matrix * count * k * size
             multiply(out, vector, whole, rows, width, first, last, count, k)
-            if slot(args, _EPILOGUE):
-                finish(args, matrix, first, last - first, out, count == n)
+            if slot(args, slots.EPILOGUE):
+                code, own = slot(args, slots.EPILOGUE), args + 8 * slots.SLOTS
+                words, some = slot(args, slots.WORDS), last - first
+                if count == n:
+                    finish(code, own, words, out, size, 1, some, matrix, 0, first, 1)
+                else:
+                    finish(code, own, words, out, size, some, 1, matrix, first, 0, 1)
         return 0
 
     return kernel
@@ -64,10 +74,10 @@ def _build_piece(tile: Tile) -> Callable[..., None]:
     """`f(out, x, a, rows, width, first, last, count, depth)`: products of `x` with some of the
     `count` rows or columns of the matrix at `a`, or with panels of its columns."""
     from dnnc.kernels.columns import WIDEST
-    from dnnc.kernels.dots import ROWS, dot_rows
+    from dnnc.kernels.dots import dot_tile
     from dnnc.kernels.subroutine import subroutine
 
-    dot, add = dot_rows(tile), subroutine(_build_add(tile))
+    dot, add = dot_tile(tile, 1, _ROWS, _CHAINS), subroutine(_build_add(tile))
     size, widest = tile.bytes_each, WIDEST * tile.lanes
 
     def multiply(
@@ -82,9 +92,9 @@ def _build_piece(tile: Tile) -> Callable[..., None]:
         depth: int,
     ) -> None:
         if rows:
-            for i in range(first, last, ROWS):
-                row = a + i * depth * size
-                dot(out + (i - first) * size, x, row, depth * size, min(ROWS, last - i), depth)
+            for i in range(first, last, _ROWS):
+                to, row, some = out + (i - first) * size, a + i * depth * size, min(_ROWS, last - i)
+                dot(to, 0, x, 0, row, depth * size, 1, some, depth, 0)
         elif width:
             for i in range(first, last, width):
                 to, some = out + (i - first) * size, min(width, last - i)
@@ -126,26 +136,3 @@ def _build_add(tile: Tile) -> Callable[..., None]:
                 j += lanes
 
     return add
-
-
-def _build_finish(tile: Tile) -> Any:
-    """`f(args, matrix, first, count, source, across)`: the epilogue of a piece of a row or
-    column."""
-    from dnnc.kernels.intrinsics import call_kernel, slot, store
-    from dnnc.kernels.subroutine import subroutine
-
-    put, size = store("i64"), tile.bytes_each
-
-    def finish(args: int, matrix: int, first: int, count: int, source: int, across: bool) -> None:
-        region = slot(args, _WORDS)
-        put(region, 0, source)
-        put(region, 1, size)
-        put(region, 2, 1 if across else count)
-        put(region, 3, count if across else 1)
-        put(region, 4, matrix)
-        put(region, 5, 0 if across else first)
-        put(region, 6, first if across else 0)
-        put(region, 8, 1)
-        call_kernel(slot(args, _EPILOGUE), args + 8 * _SLOTS, region, 0)
-
-    return subroutine(finish)

@@ -108,13 +108,15 @@ def _line(
     rows: ir.Value | None = None,
     columns: ir.Value | None = None,
 ) -> tuple[ir.Value, ir.Value | None]:
-    """Row i of a block at `base`, and which of its elements are within the given extent; those of
-    rows that are not are none."""
-    place = b.gep(base, [b.mul(stride, I64(i))])
+    """Row i of a block at `base`, and which of its elements are within the given extent.
+
+    A row that is not within stands for row 0: even masks without lanes are slow where memory is not
+    there."""
     if rows is None or columns is None:
-        return place, None
-    count = b.select(b.icmp_signed("<", I64(i), rows), columns, I64(0))
-    return place, lane_mask(b, side, count)
+        return b.gep(base, [b.mul(stride, I64(i))]), None
+    within = b.icmp_signed("<", I64(i), rows)
+    place = b.gep(base, [b.select(within, b.mul(stride, I64(i)), I64(0))])
+    return place, lane_mask(b, side, b.select(within, columns, I64(0)))
 
 
 @cache

@@ -10,7 +10,7 @@ from functools import cache
 
 from dnnc.kernels.target import Target, host
 
-__all__ = ["Tile", "first_tiles", "tiles"]
+__all__ = ["Tile", "dot_sizes", "first_tiles", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,16 @@ def tiles(dtype: str, vectors: int = 2, target: Target | None = None) -> tuple[T
         # Each row takes a load for each of its sums: more rows would wait for their addresses.
         rows = (8, 6, 4)
     return tuple(Tile(dtype, count, vectors, lanes) for count in rows)
+
+
+@cache
+def dot_sizes(target: Target | None = None) -> tuple[int, tuple[int, int, int]]:
+    """Rows of a tile whose sums run along vectors, and its columns, most first.
+
+    Each row and each column is read once a step, and all that are in flight fit the registers.
+    """
+    registers = (target or host()).vector_registers
+    return (3, (8, 7, 5)) if registers >= 32 else (2, (4, 3, 2))
 
 
 @cache

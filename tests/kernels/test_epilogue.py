@@ -52,6 +52,20 @@ def test_product_with_bias(run_node, sizes, dtype):
     check(run_node, lambda a, b, c: relu(ops.add(ops.matmul(a, b), c)), *arrays)
 
 
+@pytest.mark.parametrize(("columns", "depth"), [(10, 200), (7, 600), (16, 40), (20, 150)], ids=str)
+def test_epilogues_of_every_order_of_loops(run_node, columns, depth):
+    """Few columns, long sums, and either operand stored transposed; sums in more than one block."""
+    for rows, a_flip, b_flip in [(70, False, False), (70, True, False), (20, False, True)]:
+        a = draw(2, *((depth, rows) if a_flip else (rows, depth)))
+        b = draw(2, *((columns, depth) if b_flip else (depth, columns)))
+
+        def scores(a, b, row, column, flip=(a_flip, b_flip)):
+            sums = ops.matmul(a, b, transpose_a=flip[0], transpose_b=flip[1])
+            return relu(ops.add(ops.multiply(sums, row), column))
+
+        check(run_node, scores, a, b, draw(2, rows, 1), draw(1, 1, columns))
+
+
 def test_product_with_operands_of_all_kinds(run_node):
     a, b = draw(2, 3, 20, 16), draw(2, 3, 40, 16)
     mask, row, one = draw(1, 1, 20, 40), draw(2, 1, 20, 1), draw()

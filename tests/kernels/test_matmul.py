@@ -20,7 +20,8 @@ from dnnc.ops.packed import PackColumns, PackedMatMul
 SIZES = [
     (1, 1, 1), (2, 3, 5), (4, 32, 16), (14, 32, 64), (15, 33, 17), (29, 70, 31), (61, 100, 40),
     (1, 130, 600), (126, 10, 84), (33, 17, 1030), (3, 0, 4), (3, 4, 0), (0, 3, 4), (20, 64, 1024),
-    (1, 1, 50), (1, 1000, 9), (1100, 1, 40), (7, 1, 67),
+    (1, 1, 50), (1, 1000, 9), (1100, 1, 40), (7, 1, 67), (50, 10, 517), (61, 13, 1999),
+    (17, 31, 1000), (24, 16, 768), (25, 3, 129), (70, 16, 33), (33, 15, 1),
 ]  # fmt: skip
 
 
@@ -78,11 +79,35 @@ def test_sizes_known_when_running(run_node):
         np.testing.assert_allclose(got, arrays[0] @ arrays[1], rtol=1e-5, atol=1e-5)
 
 
-def test_an_element_has_the_same_bits_in_every_tile(run_node):
-    a, b = operands(DType.F32, (), 40, 70, 900, False, False)
+@pytest.mark.parametrize("transpose", list(itertools.product([False, True], repeat=2)), ids=str)
+def test_order_of_loops_is_chosen_when_running(run_node, transpose):
+    """Few columns by as many rows, or so deep a sum, as the call brings."""
+    for a_shape, b_shape, fixed in [(("n", 300), (300, 9), (None, 9, 300)),
+                                    ((70, "n"), ("n", 9), (70, 9, None))]:  # fmt: skip
+        shapes = [
+            s[::-1] if flip else s for s, flip in zip((a_shape, b_shape), transpose, strict=True)
+        ]
+        a, b = (Value(TensorType.make(DType.F32, shape)) for shape in shapes)
+        flips = {"transpose_a": transpose[0], "transpose_b": transpose[1]}
+        node = matmul(a, b, **flips).node
+        for size in (0, 1, 2, 15, 16, 40, 200):
+            m, n, k = (size if known is None else known for known in fixed)
+            arrays = operands(DType.F32, (), m, n, k, *transpose)
+            one, two = (
+                run_node(node, lower(node), arrays, {"n": size}, threads=t)[0] for t in (1, 2)
+            )
+            np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-5, atol=2e-4)
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("columns", "parts"), [(70, (2, 3, 7, 13, 33)), (10, (16, 17, 22, 31))], ids=str
+)
+def test_an_element_has_the_same_bits_in_every_tile(run_node, columns, parts):
+    a, b = operands(DType.F32, (), 40, columns, 900, False, False)
     whole = node_of((a, b), False, False)
     want = run_node(whole, lower(whole), (a, b))[0]
-    for rows in (2, 3, 7, 13, 33):
+    for rows in parts:
         part = node_of((a[:rows], b), False, False)
         got = run_node(part, lower(part), (a[:rows], b))[0]
         np.testing.assert_array_equal(got, want[:rows])

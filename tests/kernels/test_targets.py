@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from llvmlite import ir
 
 from dnnc.kernels.target import Target
-from dnnc.kernels.tiles import Tile, tiles
+from dnnc.kernels.tiles import Tile, dot_sizes, tiles
 
 AVX512 = Target("x86_64-unknown-linux-gnu", "skylake-avx512", "-prefer-256-bit", 512, 32)
 AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "", 256, 16)
@@ -66,10 +67,16 @@ for rows in (slice(0, 5), slice(2, 3)):
 
 def assembly(tile: Tile, table: str, target: Target) -> str:
     """The code of a micro-kernel on a processor; skips where LLVM cannot compile for it."""
+    from dnnc.kernels.microkernel import write_micro_kernel
+
+    return compiled(lambda text: write_micro_kernel(text, "tile", tile, table), target)
+
+
+def compiled(write: Callable[[ir.Module], ir.Function], target: Target) -> str:
+    """The code of a function that is written into a module; see `assembly`."""
     import llvmlite.binding as llvm
 
     from dnnc.kernels.compile import optimize_module
-    from dnnc.kernels.microkernel import write_micro_kernel
     from dnnc.kernels.target import foreign_machine
 
     try:
@@ -78,7 +85,7 @@ def assembly(tile: Tile, table: str, target: Target) -> str:
         pytest.skip(f"this LLVM has no back end for {target.triple}: {error}")
     text = ir.Module("tile")
     text.triple = target.triple
-    write_micro_kernel(text, "tile", tile, table).linkage = "external"
+    write(text).linkage = "external"
     module = llvm.parse_assembly(str(text))
     optimize_module(module, machine)
     return str(machine.emit_assembly(module))
@@ -121,6 +128,24 @@ def test_sums_stay_in_registers(name: str, dtype: str, vectors: int, table: str)
             if not target.is_x86:
                 assert stack == [], tile
             assert len(stack) <= tile.rows * steps, (tile, stack)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", TARGETS)
+def test_sums_along_vectors_stay_in_registers(name: str, dtype: str) -> None:
+    from dnnc.kernels.dots import write_dot_tile
+
+    target = TARGETS[name]
+    tile = tiles(dtype, target=target)[0]
+    rows, widths = dot_sizes(target)
+    for columns in widths:
+        code = compiled(lambda text, n=columns: write_dot_tile(text, "dots", tile, rows, n), target)
+        loops = [loop for loop in inner_loops(code) if any(map(MULTIPLY_ADD.match, loop))]
+        assert loops
+        found = sum(bool(MULTIPLY_ADD.match(line)) for line in loops[0])
+        assert found in (rows * columns, 2 * rows * columns)
+        stack = [line for line in loops[0] if STACK.search(line)]
+        assert not [line for line in stack if VECTOR.search(line)], (columns, stack)
 
 
 def test_tiles_follow_from_registers() -> None:
