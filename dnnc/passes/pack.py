@@ -4,9 +4,10 @@
                                          %0 = packed_matmul x, %1
 
 Packed panels are read from front to back. As the weight lies, rows of a panel are far apart: few of
-them fit into the cache at a time, and little of each page is used. `dnnc.passes.prepare` moves the
-packing to where it is done once after weights have changed. A loop captures the packed weight in
-the place of one that it uses for products alone.
+them fit into the cache at a time, and little of each page is used. A weight with few and long
+columns is transposed instead: a panel would hold little more than zeros, and sums along its rows
+need none. `dnnc.passes.prepare` moves this to where it is done once after weights have changed. A
+loop captures the packed weight in the place of one that it uses for products alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dnnc.ops.base import apply, apply_all
 from dnnc.ops.control import Scan
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackColumns, PackedMatMul
+from dnnc.ops.shape import Transpose
 from dnnc.passes.prepare import fixed_values
 from dnnc.passes.trace import fired
 
@@ -28,6 +30,8 @@ __all__ = ["run"]
 
 #: Columns of a panel: two of the widest vector registers, or one where that holds all columns.
 _WIDTHS = {DType.F32: (16, 32), DType.F64: (8, 16)}
+#: Most columns, and least rows, of a weight that is transposed.
+_FEW, _LONG = 16, 128
 
 
 def run(graph: Graph) -> Graph:
@@ -43,7 +47,7 @@ def run(graph: Graph) -> Graph:
             return None
         fired("pack the weight of a product")
         x, w = operands
-        return [_product(node, x, apply(pack, w))]
+        return [_product(node, pack, x, apply(pack, w))]
 
     return rebuild(graph, read_packed)
 
@@ -55,33 +59,39 @@ def _of_loop(
     op = node.op
     assert isinstance(op, Scan)
     inputs, given, used = list(op.body.inputs), list(operands), uses(op.body)
-    packed: dict[Value, Value] = {}
+    packed: dict[Value, tuple[PackColumns | Transpose, Value]] = {}
     for k in range(op.carries + op.sequences, len(inputs)):
         weight = inputs[k].value
         packs = {_pack(user, {weight}) for user in used.get(weight, ())}
         pack = packs.pop() if len(packs) == 1 and node.operands[k] in fixed else None
         if pack is not None:
             given[k] = apply(pack, given[k])
-            packed[weight] = Value(given[k].type, hint=weight.hint)
-            inputs[k] = dataclasses.replace(inputs[k], value=packed[weight])
+            inside = Value(given[k].type, hint=weight.hint)
+            packed[weight] = pack, inside
+            inputs[k] = dataclasses.replace(inputs[k], value=inside)
     if not packed:
         return None
     fired("pack the weight of products in a loop")
 
     def read_packed(user: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
-        weight = packed.get(operands[-1]) if operands else None
-        return [_product(user, operands[0], weight)] if weight is not None else None
+        found = packed.get(operands[-1]) if operands else None
+        if found is None:
+            return None
+        pack, weight = found
+        return [_product(user, pack, operands[0], weight)]
 
     outputs = rebuild(op.body, read_packed).outputs
     body = dataclasses.replace(op.body, inputs=tuple(inputs), outputs=outputs)
     return apply_all(dataclasses.replace(op, body=body), *given)
 
 
-def _product(node: Node, x: Value, packed: Value) -> Value:
+def _product(node: Node, pack: PackColumns | Transpose, x: Value, packed: Value) -> Value:
+    if isinstance(pack, Transpose):
+        return apply(MatMul(transpose_b=True), x, packed)
     return apply(PackedMatMul(node.results[0].shape[1]), x, packed)
 
 
-def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | None:
+def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | Transpose | None:
     """How to pack the weight of a product; None where it stays as it is."""
     op = node.op
     if not isinstance(op, MatMul) or op.transpose_a:
@@ -93,4 +103,7 @@ def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | None:
     columns = node.results[0].shape[1].constant
     if columns is None or columns < 2:
         return None
+    depth = x.shape[1].constant
+    if columns <= _FEW and depth is not None and depth >= _LONG:
+        return None if op.transpose_b else Transpose((1, 0))
     return PackColumns(widths[columns > widths[0]], op.transpose_b)

@@ -135,6 +135,21 @@ def test_weights_of_products_are_packed_before() -> None:
     run_split(before, after, graph)
 
 
+def test_weights_with_few_long_columns_are_transposed_before() -> None:
+    graph = parse_graph(
+        """
+        graph f(x: data f32[n, 150], w: parameter f32[150, 10], v: parameter f32[7, 150]) {
+          %0: f32[n, 10] = matmul x, w
+          %1: f32[n, 7] = matmul x, v {transpose_b = true}
+          return y = %0, z = %1
+        }
+        """
+    )
+    before, after = optimize_split(graph)
+    assert [str(o.value.type) for o in before.outputs] == ["f32[10, 150]"]
+    run_split(before, after, graph)
+
+
 def test_products_of_data_are_not_packed() -> None:
     graph = parse_graph(
         """
