@@ -27,8 +27,9 @@ from dnnc.kernels.vector_ir import (
 
 __all__ = ["run_tile"]
 
-#: The most steps that are written one after the other.
-_UNROLLED = 8
+#: The most steps that are written one after the other, for tiles of one vector and of more. The
+#: latter leave few registers free: of many steps LLVM would load numbers so early that it spills.
+_UNROLLED = 8, 2
 
 
 @cache
@@ -95,7 +96,7 @@ class _RunWriter:
     def _unrolled(self) -> int:
         """How many steps are written one after the other: a part of a run in which no number is
         read twice, since LLVM would keep what is read again in registers that there are not."""
-        for some in range(_UNROLLED, 1, -1):
+        for some in range(_UNROLLED[self.tile.vectors > 1], 1, -1):
             places = {
                 i * self.runs.pitch + k * self.runs.step
                 for i in range(self.rows)

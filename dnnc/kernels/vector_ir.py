@@ -24,7 +24,6 @@ __all__ = [
     "masked",
     "prefetch_at",
     "rank_one_update",
-    "reduce_lanes",
     "splat",
     "store_at",
     "store_sums",
@@ -107,19 +106,6 @@ def rank_one_update(
     return results
 
 
-def reduce_lanes(
-    b: ir.IRBuilder, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]
-) -> ir.Value:
-    """All lanes of a vector joined, halves first; the result is in every lane."""
-    lanes = width = value.type.count
-    while width > 1:
-        width //= 2
-        order = [(k + width) % lanes for k in range(lanes)]
-        rotation = ir.Constant(ir.VectorType(I32, lanes), order)
-        value = join(value, b.shuffle_vector(value, value, rotation))
-    return value
-
-
 def lane_mask(b: ir.IRBuilder, lanes: int, count: ir.Value, first: int = 0) -> ir.Value:
     """Which lanes k of a vector have `first + k < count`, an i64 within the range of i32."""
     # Compared as i32, a mask of sixteen lanes takes one instruction, and two or more as i64.
@@ -166,7 +152,10 @@ def store_at(
 def store_sums(
     b: ir.IRBuilder, sums: Sequence[ir.Value], places: Sequence[Place], add: ir.Value
 ) -> None:
-    """Store each of `sums` at its place, added to what is there if the bit `add` is set."""
+    """Store each of `sums` at its place, added to what is there if the bit `add` is set.
+
+    All is read before anything is stored: a load waits for a masked store to bytes next to it.
+    """
     before = b.block
     with b.if_then(add):
         adding = b.block
