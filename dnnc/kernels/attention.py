@@ -75,9 +75,9 @@ def lower_attention(node: Node) -> list[Call]:
 def _build(scheme: Scheme, has_mask: bool) -> Callable[[int, int, int], int]:
     """The driver: threads share the blocks of queries."""
     from dnnc.kernels.intrinsics import share, slot
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    pack, turn = subroutine(build_pack(scheme)), subroutine(build_turn(scheme))
+    pack, turn = shared(build_pack, scheme), shared(build_turn, scheme)
     block = subroutine(_build_block(scheme, has_mask))
     width, size = scheme.width, scheme.size
 
@@ -106,9 +106,9 @@ def _build(scheme: Scheme, has_mask: bool) -> Callable[[int, int, int], int]:
 def _build_block(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
     """`f(args, image, head, query)`: the results of the block of queries from `query` on."""
     from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    pack, products = subroutine(build_pack(scheme)), build_products(scheme)
+    pack, products = shared(build_pack, scheme), build_products(scheme)
     score, mix = products.score, products.mix
     soften = subroutine(_build_soften(scheme, has_mask))
     finish = subroutine(_build_finish(scheme))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from dnnc.ir.dims import Dim, ceil_div, dim
@@ -138,9 +139,9 @@ def build_turn(scheme: Scheme) -> Callable[..., None]:
     into panels of keys of `filled` elements each."""
     from dnnc.kernels.intrinsics import zero_bytes
     from dnnc.kernels.packing import build_transpose
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared
 
-    transpose = subroutine(build_transpose(scheme.size))
+    transpose = shared(build_transpose, scheme.size)
     keys, size = scheme.keys, scheme.size
 
     def turn(target: int, filled: int, source: int, row: int, rows: int, depth: int) -> None:
@@ -173,8 +174,9 @@ class Products:
     gather: Any
 
 
+@cache
 def build_products(scheme: Scheme) -> Products:
-    """Functions compiled as a part of the kernel that calls them."""
+    """Functions compiled as a part of the kernels that call them, once for all of these."""
     from dnnc.kernels.blocked import Strides, build_rows
     from dnnc.kernels.subroutine import subroutine
 

@@ -83,10 +83,10 @@ def lower_attention_gradient(node: Node) -> list[Call]:
 def _build(scheme: Scheme, has_mask: bool) -> Callable[[int, int, int], int]:
     """The driver: threads share the heads."""
     from dnnc.kernels.intrinsics import share, slot, zero_bytes
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    pack, turn = subroutine(build_pack(scheme)), subroutine(build_turn(scheme))
-    unpack = subroutine(build_unpack(scheme))
+    pack, turn = shared(build_pack, scheme), shared(build_turn, scheme)
+    unpack = shared(build_unpack, scheme)
     block = subroutine(_build_block(scheme, has_mask))
     width, size, over = scheme.width, scheme.size, scheme.over
 
@@ -119,10 +119,10 @@ def _build_block(scheme: Scheme, has_mask: bool) -> Callable[..., None]:
     """`f(args, image, head, query)`: what the block of queries from `query` on adds."""
     from dnnc.kernels.attention_rows import dot_pairs
     from dnnc.kernels.intrinsics import slot, zero_bytes
-    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.subroutine import shared, subroutine
 
     dot = dot_pairs(scheme.tile)
-    pack, unpack = subroutine(build_pack(scheme)), subroutine(build_unpack(scheme))
+    pack, unpack = shared(build_pack, scheme), shared(build_unpack, scheme)
     products = build_products(scheme)
     score, mix, gather = products.score, products.mix, products.gather
     soften = subroutine(_build_soften(scheme, has_mask))
