@@ -5,6 +5,8 @@
 
 Products are set against the ceiling of multiply-adds that is measured beside them, everything else
 against the memory that it has to read and write. Layers count with their gradients as `backward`.
+Rates are those of the kernels; beside them stands the time of the call from Python, which also
+checks arrays, makes new ones for results, and wakes threads.
 """
 
 from __future__ import annotations
@@ -29,17 +31,20 @@ from dnnc.program.executable import Executable
 
 __all__ = ["Rate", "main", "measure"]
 
+#: Runs in a row of the kernels alone, and then of whole calls.
+_REPEAT = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The fastest and the median call of a case, in seconds, and how it compares.
+    """Seconds of the fastest run of a case's kernels and of the fastest call, and how it compares.
 
     `ceiling` is in operations a second; `disturbance` the processors that others used meanwhile.
     """
 
     case: KernelCase
     best: float
-    median: float
+    call: float
     ceiling: float
     disturbance: float
 
@@ -48,7 +53,7 @@ class Rate:
             "family": self.case.family,
             "shape": self.case.shape,
             "min": self.best,
-            "median": self.median,
+            "call": self.call,
             "flops": self.case.flops,
             "bytes": self.case.bytes,
             "ceiling_flops": self.ceiling,
@@ -61,18 +66,19 @@ def measure(case: KernelCase, threads: int, seconds: float) -> Rate:
     run = Executable(optimize(case.graph), threads)
     arrays = case.arrays()
     ceiling = measure_ceiling(threads)
-    run(arrays)
-    times: list[float] = []
+    best = call = float("inf")
     busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        run(arrays)
-        times.append(time.perf_counter() - start)
+    while call == float("inf") or time.perf_counter() - begin < seconds:
+        best = min(best, sum(step.seconds for step in run.profile(arrays, _REPEAT)))
+        for _ in range(_REPEAT):
+            start = time.perf_counter()
+            run(arrays)
+            call = min(call, time.perf_counter() - start)
     wall, own = time.perf_counter() - begin, time.process_time() - own
     after = busy_seconds()
     others = 0.0 if busy is None or after is None else max(0.0, after - busy - own) / wall
     ceiling = max(ceiling, measure_ceiling(threads))
-    return Rate(case, min(times), sorted(times)[len(times) // 2], ceiling, others)
+    return Rate(case, best, call, ceiling, others)
 
 
 def sweep(families: Sequence[str], threads: int, seconds: float) -> Iterator[Rate]:
@@ -89,7 +95,7 @@ def show(rates: Sequence[Rate]) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     ceiling = max(rate.ceiling for rate in rates)
     table = Table(box=None, pad_edge=False)
-    for heading in ("kernel", "shape", "µs", "median", "GFLOP/s", "of ceiling", "GB/s"):
+    for heading in ("kernel", "shape", "µs", "call", "GFLOP/s", "of ceiling", "GB/s"):
         text = heading in ("kernel", "shape")
         table.add_column(heading, justify="left" if text else "right", no_wrap=True)
     for rate in rates:
@@ -98,7 +104,7 @@ def show(rates: Sequence[Rate]) -> None:
             case.family + "*" * (rate.disturbance > QUIET),
             case.shape,
             f"{1e6 * rate.best:.1f}",
-            f"{1e6 * rate.median:.1f}",
+            f"{1e6 * rate.call:.1f}",
             f"{speed / 1e9:.1f}" if case.flops else "",
             f"{speed / ceiling:.0%}" if case.flops else "",
             f"{case.bytes / rate.best / 1e9:.1f}",
