@@ -26,7 +26,7 @@ from dnnc.kernels.vector_ir import (
     internal,
     lane_mask,
     load_at,
-    store_at,
+    store_sums,
 )
 
 __all__ = ["dot_tile", "write_dot_tile"]
@@ -84,14 +84,14 @@ class _Writer:
         whole = b.sub(depth, b.srem(depth, I64(self.chains * self.tile.lanes)))
         sums = self._sweep(I64(0), whole, None, sums)
         sums = self._sweep(whole, depth, depth, sums)
-        lanes, pieces = self.tile.lanes, []
+        lanes, results, places = self.tile.lanes, [], []
         for i, to in enumerate(self._starts(c, c_row, rows, self.rows)):
             row, count = self._totals(sums, i), self._count(i, rows, columns)
             for first in range(0, self.columns, lanes):
-                place = b.gep(to, [I64(first * self.tile.bytes_each)])
+                results.append(self._across(row[first : first + lanes]))
                 mask = lane_mask(b, lanes, count, first)
-                pieces.append((place, mask, self._across(row[first : first + lanes])))
-        self._store(pieces, b.icmp_signed("!=", add, I64(0)))
+                places.append((to, first * self.tile.bytes_each, mask))
+        store_sums(b, results, places, b.icmp_signed("!=", add, I64(0)))
         b.ret_void()
         return self.function
 
@@ -139,25 +139,6 @@ class _Writer:
     def _count(self, i: int, rows: ir.Value, columns: ir.Value) -> ir.Value:
         """How many results of row i are stored."""
         return self.b.select(self.b.icmp_signed("<", I64(i), rows), columns, I64(0))
-
-    def _store(self, pieces: list[tuple[ir.Value, ir.Value, ir.Value]], adding: ir.Value) -> None:
-        """Store vectors of results at places, by masks. All that is added is read first: a load
-        waits for a store that it overlaps, though they have no lane in common."""
-        b, before = self.b, self.b.block
-        more, end = b.append_basic_block("adding"), b.append_basic_block("storing")
-        b.cbranch(adding, more, end)
-        b.position_at_end(more)
-        sums = [
-            b.fadd(results, load_at(b, self.vector, place, mask=mask))
-            for place, mask, results in pieces
-        ]
-        b.branch(end)
-        b.position_at_end(end)
-        values = [b.phi(self.vector) for _ in pieces]
-        for value, (place, mask, results), total in zip(values, pieces, sums, strict=True):
-            value.add_incoming(results, before)
-            value.add_incoming(total, more)
-            store_at(b, value, place, mask=mask)
 
     def _across(self, vectors: list[ir.Value]) -> ir.Value:
         """The sum of each vector's lanes, halves first, as the first lanes of one vector.

@@ -12,23 +12,27 @@ offsets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import (
     BYTES,
     FLOATS,
-    I32,
     I64,
     calling,
-    declare,
+    fmuladd,
     internal,
-    masked,
-    splat,
+    lane_mask,
+    load_at,
+    rank_one_update,
+    store_sums,
 )
 
 __all__ = ["micro_kernel", "write_micro_kernel"]
@@ -74,13 +78,8 @@ class _TileWriter:
         self.vector = ir.VectorType(self.element, tile.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
         self.function = internal(module, name, 12)
-        suffix = f"v{tile.lanes}f{8 * self.size}"
-        self.multiply_add = declare(
-            module, f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3
-        )
-        self.masked_load, self.masked_store = masked(module, self.vector)
-        #: For "each": which lanes of A and B are read.
-        self.read_inside: list[ir.Value] | None = None
+        #: Which lanes of B are read, and for "each" of A: all, unless there are masks.
+        self.read_inside: list[ir.Value | None] = [None] * tile.vectors
 
     def write(self, table: str) -> ir.Function:
         rows, depth, a, a_row, a_step, a_table, *others = self.function.args
@@ -90,12 +89,12 @@ class _TileWriter:
         if table == "each":
             self.read_inside = self._masks(builder, columns)
         sums = self._loop(builder, depth, starts, a_step, b, b_step, table)
-        add = builder.icmp_signed("!=", add, I64(0))
+        add, whole = builder.icmp_signed("!=", add, I64(0)), [None] * self.tile.vectors
         part = self.function.append_basic_block("part")
         full = self.function.append_basic_block("full")
         end = self.function.append_basic_block("end")
         builder.cbranch(builder.icmp_signed("<", columns, I64(self.tile.columns)), part, full)
-        self._store(full, end, sums, rows, c, c_row, add, None)
+        self._store(full, end, sums, rows, c, c_row, add, whole)
         inside = self._masks(ir.IRBuilder(part), columns)
         self._store(part, end, sums, rows, c, c_row, add, inside)
         builder.position_at_end(end)
@@ -128,136 +127,67 @@ class _TileWriter:
         b: ir.Value,
         b_step: ir.Value,
         table: str,
-    ) -> list[list[ir.Value]]:
-        entry = builder.block
+    ) -> list[ir.Value]:
         base = builder.inttoptr(b, BYTES)
         steps = builder.inttoptr(a_step, I64.as_pointer())
         begin = builder.load(steps) if table else I64(0)
-        loop = builder.append_basic_block("loop")
-        done = builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        k, offset, row = builder.phi(I64), builder.phi(I64), builder.phi(BYTES)
-        sums = [[builder.phi(self.vector) for _ in range(self.tile.vectors)] for _ in starts]
-        vectors = self._read(builder, row)
-        totals = []
-        for i, first in enumerate(starts):
-            place = builder.gep(first, [offset])
+        carried = [begin, base, *[self.zero] * (self.tile.rows * self.tile.vectors)]
+        with loop(builder, I64(0), depth, 1, carried, at_least_once=True) as turn:
+            offset, row, *sums = turn.carried
+            vectors = self._read(builder, row)
             if table == "each":
-                factors = self._read(builder, place)
+                factors = [self._read(builder, builder.gep(first, [offset])) for first in starts]
+                products = zip(chain(*factors), vectors * len(starts), sums, strict=True)
+                sums = [fmuladd(builder, *operands) for operands in products]
             else:
-                number = self._load(builder, place, 0, self.element)
-                factors = [splat(builder, number, self.tile.lanes)] * self.tile.vectors
-            totals.append(
-                [
-                    builder.call(self.multiply_add, [f, v, s])
-                    for f, v, s in zip(factors, vectors, sums[i], strict=True)
-                ]
-            )
-        following = builder.add(k, I64(1))
-        after = builder.add(offset, a_step)
-        if table:
-            # The next offset is loaded a round ahead: waiting for it, the scheduler would keep more
-            # rows in flight than there are registers.
-            last = builder.icmp_signed("<", following, depth)
-            after = builder.load(builder.gep(steps, [builder.select(last, following, k)]))
-        for phi, first, then in [
-            (k, I64(0), following),
-            (offset, begin, after),
-            (row, base, builder.gep(row, [b_step])),
-            *(
-                (s, self.zero, t)
-                for a, c in zip(sums, totals, strict=True)
-                for s, t in zip(a, c, strict=True)
-            ),
-        ]:
-            phi.add_incoming(first, entry)
-            phi.add_incoming(then, loop)
-        builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
-        builder.position_at_end(done)
-        return totals
+                column = [(first, offset) for first in starts]
+                sums = rank_one_update(builder, sums, column, vectors)
+            after = builder.add(offset, a_step)
+            if table:
+                # The next offset is loaded a round ahead: waiting for it, the scheduler would keep
+                # more rows in flight than there are registers.
+                following = builder.add(turn.index, I64(1))
+                last = builder.icmp_signed("<", following, depth)
+                next_step = builder.select(last, following, turn.index)
+                after = builder.load(builder.gep(steps, [next_step]))
+            turn.following = [after, builder.gep(row, [b_step]), *sums]
+        _, _, *sums = turn.carried
+        return sums
 
     def _read(self, builder: ir.IRBuilder, place: ir.Value) -> list[ir.Value]:
         """A row of vectors."""
-        count = range(self.tile.vectors)
-        if self.read_inside is None:
-            return [self._load(builder, place, j, self.vector) for j in count]
-        first = builder.bitcast(place, self.vector.as_pointer())
-        places = [builder.gep(first, [I64(j)]) for j in count]
-        return [self._old(builder, at, self.read_inside, j) for j, at in enumerate(places)]
-
-    def _load(self, builder: ir.IRBuilder, base: ir.Value, j: int, kind: ir.Type) -> ir.Value:
-        place = builder.gep(base, [I64(j * self.tile.lanes * self.size)])
-        result = builder.load(builder.bitcast(place, kind.as_pointer()))
-        result.align = self.size
-        return result
-
-    def _masks(self, builder: ir.IRBuilder, columns: ir.Value) -> list[ir.Value]:
-        lanes = self.tile.lanes
-        limit = splat(builder, columns, lanes)
-        kind = ir.VectorType(I64, lanes)
-        numbers = [
-            ir.Constant(kind, list(range(j * lanes, (j + 1) * lanes)))
-            for j in range(self.tile.vectors)
+        step = self.tile.lanes * self.size
+        return [
+            load_at(builder, self.vector, place, j * step, mask)
+            for j, mask in enumerate(self.read_inside)
         ]
-        return [builder.icmp_signed("<", number, limit) for number in numbers]
+
+    def _masks(self, builder: ir.IRBuilder, columns: ir.Value) -> list[ir.Value | None]:
+        lanes = self.tile.lanes
+        return [lane_mask(builder, lanes, columns, j * lanes) for j in range(self.tile.vectors)]
 
     def _store(
         self,
         block: ir.Block,
         end: ir.Block,
-        sums: list[list[ir.Value]],
+        sums: list[ir.Value],
         rows: ir.Value,
         c: ir.Value,
         c_row: ir.Value,
         add: ir.Value,
-        inside: list[ir.Value] | None,
+        inside: Sequence[ir.Value | None],
     ) -> None:
         """Store row after row, until `rows`; a vector at a time, masked by `inside`."""
         builder = ir.IRBuilder(block)
-        base = builder.inttoptr(c, BYTES)
-        for i, total in enumerate(sums):
+        base, width = builder.inttoptr(c, BYTES), self.tile.vectors
+        for i in range(self.tile.rows):
             row = builder.gep(base, [builder.mul(c_row, I64(i))])
-            places = [
-                builder.bitcast(
-                    builder.gep(row, [I64(j * self.tile.lanes * self.size)]),
-                    self.vector.as_pointer(),
-                )
-                for j in range(self.tile.vectors)
-            ]
-            before = builder.block
-            adding = builder.append_basic_block("adding")
-            storing = builder.append_basic_block("storing")
-            builder.cbranch(add, adding, storing)
-            builder.position_at_end(adding)
-            added = [
-                builder.fadd(self._old(builder, place, inside, j), total[j])
-                for j, place in enumerate(places)
-            ]
-            builder.branch(storing)
-            builder.position_at_end(storing)
-            for j in range(len(places)):
-                value = builder.phi(self.vector)
-                value.add_incoming(total[j], before)
-                value.add_incoming(added[j], adding)
-                added[j] = value
-            for j, place in enumerate(places):
-                if inside is None:
-                    builder.store(added[j], place).align = self.size
-                else:
-                    builder.call(self.masked_store, [added[j], place, I32(self.size), inside[j]])
-            if i + 1 == len(sums):
+            step = self.tile.lanes * self.size
+            places = [(row, j * step, mask) for j, mask in enumerate(inside)]
+            store_sums(builder, sums[i * width : (i + 1) * width], places, add)
+            if i + 1 == self.tile.rows:
                 builder.branch(end)
                 return
             following = builder.append_basic_block("row")
             builder.cbranch(builder.icmp_signed("<", I64(i + 1), rows), following, end)
             builder.position_at_end(following)
-
-    def _old(
-        self, builder: ir.IRBuilder, place: ir.Value, inside: list[ir.Value] | None, j: int
-    ) -> ir.Value:
-        if inside is not None:
-            return builder.call(self.masked_load, [place, I32(self.size), inside[j], self.zero])
-        result = builder.load(place)
-        result.align = self.size
-        return result
