@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from numba.core import types
-from numba.extending import register_jitable
 
 from dnnc.kernels.driver import (
     BARRIER,
@@ -30,6 +31,7 @@ from dnnc.kernels.intrinsics import (
     slot,
     store,
 )
+from dnnc.kernels.subroutine import subroutine
 
 __all__ = ["copy", "driver", "launch", "worker"]
 
@@ -50,7 +52,7 @@ _AT_DRIVER = 8 * TeamState.DRIVER
 _WORKERS, _WORKER_BYTES = 8 * TeamState.WORKERS, 8 * TeamState.WORKER_WORDS
 
 
-@register_jitable
+@subroutine
 def _barrier(state: int, threads: int) -> None:
     generation = atomic_load(state + _RELEASED)
     if atomic_add(state, 1) == threads - 1:
@@ -65,7 +67,7 @@ def _barrier(state: int, threads: int) -> None:
             _give_way()
 
 
-@register_jitable
+@subroutine
 def _fill(header: int, slots: int, tid: int) -> None:
     roots, which = slot(header, _ROOTS), slot(header, _WHICH)
     offsets, strides = slot(header, _OFFSETS), slot(header, _STRIDES)
@@ -73,7 +75,7 @@ def _fill(header: int, slots: int, tid: int) -> None:
         _put(slots, k, _get(roots, _get(which, k)) + _get(offsets, k) + tid * _get(strides, k))
 
 
-@register_jitable
+@subroutine
 def _patch(slots: int, patches: int, loop: int, i: int) -> None:
     """Begin round `i` of the loop whose instruction is at address `loop`."""
     _put(slots, _get(loop, 3), i)
@@ -87,7 +89,7 @@ def _patch(slots: int, patches: int, loop: int, i: int) -> None:
             _put(slots, _get(patch, 0), _get(slots, base) + i * _get(patch, 4))
 
 
-@register_jitable
+@subroutine
 def _call(call: int, slots: int, state: int, tid: int, threads: int) -> None:
     flags = _get(call, 3)
     if flags & BARRIER and threads > 1:
@@ -99,7 +101,7 @@ def _call(call: int, slots: int, state: int, tid: int, threads: int) -> None:
         call_kernel(_get(call, 1), args, 0, 1)
 
 
-@register_jitable
+@partial(subroutine, returns=1)
 def _next_round(table: int, pc: int, slots: int, patches: int) -> int:
     """Where an END leads: into the next round of its loop, or on."""
     start: int = _get(table, pc + 1)

@@ -12,14 +12,15 @@ of the same element.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic as _intrinsic
-from numba.extending import register_jitable
+
+from dnnc.kernels.subroutine import subroutine
 
 from dnnc.kernels.vector_ir import BYTES, I1, I32, I64, NUMBERS, declare, prefetch_at
 
@@ -180,7 +181,7 @@ def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
     return types.void(types.int64), generate
 
 
-@register_jitable
+@partial(subroutine, returns=2)
 def share(count: int, grain: int, tid: int, threads: int) -> tuple[int, int]:
     """The half-open range of `count` items for thread `tid`: whole grains, evenly spread."""
     grains = (count + grain - 1) // grain
