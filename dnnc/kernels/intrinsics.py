@@ -21,7 +21,6 @@ from numba.core import types
 from numba.extending import intrinsic as _intrinsic
 
 from dnnc.kernels.subroutine import subroutine
-
 from dnnc.kernels.vector_ir import BYTES, I1, I32, I64, NUMBERS, declare, prefetch_at
 
 __all__ = [
