@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dnnc.kernels.conv_last_slab import (
     build_axis,
     build_fill,
-    build_lines,
     build_pixels,
-    build_taps,
+    build_start,
 )
 from dnnc.kernels.conv_last_slots import (
     BACKWARD,
@@ -34,7 +33,6 @@ from dnnc.kernels.conv_last_slots import (
     SLAB,
     STRIP,
     SW,
-    TABLE,
     TAPS,
     TOP,
     WIDE,
@@ -64,38 +62,30 @@ def build_conv(widest: Tile) -> Callable[[int, int, int], int]:
     """Threads share the lines of the grid of all images, or else the strips of columns.
 
     The code serves all tiles with the elements of `widest` and no more columns."""
-    from dnnc.kernels.intrinsics import share, slot, store
+    from dnnc.kernels.intrinsics import share, slot
     from dnnc.kernels.subroutine import shared, subroutine
 
-    axis, lines_of = shared(build_axis, returns=5), shared(build_lines, returns=1)
-    taps, slab = shared(build_taps, widest.bytes_each), subroutine(_build_slab(widest))
-    put, size = store("i64"), widest.bytes_each
+    axis, begin = shared(build_axis, returns=5), shared(build_start, widest.bytes_each, returns=3)
+    slab = subroutine(_build_slab(widest))
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        h, w, c, most = slot(args, H), slot(args, W), slot(args, C), slot(args, WIDE)
-        q0, q1, step, low, reach = axis(args, 0)
-        u0, u1, step_u, low_u, reach_u = axis(args, 1)
-        high, images = q1 - q0, slot(args, N)
+        q0, q1, _, _, _ = axis(args, 0)
+        high, images, most = q1 - q0, slot(args, N), slot(args, WIDE)
         strips = slot(args, GROUPS) * ((slot(args, COLUMNS) + most - 1) // most)
         if images * strips == 0 or slot(args, HO) == 0 or slot(args, WO) == 0:
             return 0
-        inside = q0 * step + low >= 0 and (q1 - 1) * step + low + reach <= h
-        inside = inside and u0 * step_u + low_u >= 0 and (u1 - 1) * step_u + low_u + reach_u <= w
-        wide = w if inside else (u1 - u0 - 1) * step_u + reach_u
-        line = wide * c * size
-        taps(args, line)
-        put(slot(args, WORDS), TABLE, -1)
+        inside, line, lines = begin(args)
         # Along lines, unless that is less even, or weights are more than what one thread reads.
         total = images * high
         by_lines = (total + threads - 1) // threads * strips
         by_strips = (strips + threads - 1) // threads * total
-        heavy = slot(args, _DEPTH) * strips * most > images * h * w * c
+        pixels = images * slot(args, H) * slot(args, W)
+        heavy = slot(args, _DEPTH) * strips * most > pixels * slot(args, C)
         first, last = 0, strips
         start, stop = share(total, 1, tid, threads)
         if by_strips < by_lines or (by_strips == by_lines and heavy):
             start, stop = 0, total
             first, last = share(strips, 1, tid, threads)
-        lines = lines_of(line, high, u1 - u0, step, reach)
         while start < stop and first < last:
             image, q = start // high, q0 + start % high
             left = min(q1 - q, stop - start)

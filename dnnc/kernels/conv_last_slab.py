@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from dnnc.kernels.conv_last_slots import (
     BACKWARD,
+    BUDGET,
     CHANNELS,
     DH,
     DW,
@@ -19,6 +20,7 @@ from dnnc.kernels.conv_last_slots import (
     IN,
     KH,
     KW,
+    MOST_PIXELS,
     PIXELS,
     SH,
     SW,
@@ -31,7 +33,7 @@ from dnnc.kernels.conv_last_slots import (
     W,
 )
 
-__all__ = ["build_axis", "build_fill", "build_lines", "build_pixels", "build_taps"]
+__all__ = ["build_axis", "build_fill", "build_pixels", "build_start"]
 
 
 def build_axis() -> Callable[[int, int], tuple[int, int, int, int, int]]:
@@ -49,7 +51,31 @@ def build_axis() -> Callable[[int, int], tuple[int, int, int, int, int]]:
     return axis_of
 
 
-def build_taps(size: int) -> Callable[[int, int], None]:
+def build_start(size: int) -> Callable[[int], tuple[int, int, int]]:
+    """`f(args)`: whether images are read where they lie, bytes of an input line of a slab, and grid
+    lines of a slab. The table of taps is made; there is none of pixels yet."""
+    from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    axis, taps = shared(build_axis, returns=5), subroutine(_build_taps(size))
+    put = store("i64")
+
+    def start(args: int) -> tuple[int, int, int]:
+        h, w = slot(args, H), slot(args, W)
+        q0, q1, step, low, reach = axis(args, 0)
+        u0, u1, step_u, low_u, reach_u = axis(args, 1)
+        inside = q0 * step + low >= 0 and (q1 - 1) * step + low + reach <= h
+        inside = inside and u0 * step_u + low_u >= 0 and (u1 - 1) * step_u + low_u + reach_u <= w
+        line = (w if inside else (u1 - u0 - 1) * step_u + reach_u) * slot(args, C) * size
+        taps(args, line)
+        put(slot(args, WORDS), TABLE, -1)
+        fitting = (BUDGET // max(line, 1) - reach) // step + 1
+        return inside, line, max(min(fitting, MOST_PIXELS // max(u1 - u0, 1), q1 - q0), 1)
+
+    return start
+
+
+def _build_taps(size: int) -> Callable[[int, int], None]:
     """`f(args, line)`: the table of offsets of (tap, channel) from a grid point's first element, in
     the order of the depth, for lines of so many bytes."""
     from dnnc.kernels.intrinsics import slot, store
@@ -97,18 +123,6 @@ def build_pixels() -> Callable[[int, int, int, int, int], None]:
                 put(table, i * columns + j, i * down + j * across)
 
     return pixels
-
-
-def build_lines() -> Callable[[int, int, int, int, int], int]:
-    """`f(line, count, columns, step, reach)`: grid lines of a slab, of `count` of `columns`
-    points, whose input lines have so many bytes."""
-    from dnnc.kernels.conv_last_slots import BUDGET, MOST_PIXELS
-
-    def lines_of(line: int, count: int, columns: int, step: int, reach: int) -> int:
-        fitting = (BUDGET // max(line, 1) - reach) // step + 1
-        return max(min(fitting, MOST_PIXELS // max(columns, 1), count), 1)
-
-    return lines_of
 
 
 def build_fill(size: int) -> Callable[[int, int, int, int, int, int, int], None]:

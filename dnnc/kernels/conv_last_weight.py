@@ -18,7 +18,7 @@ from typing import Any
 from dnnc.ir.dims import ceil_div, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
-from dnnc.kernels.conv_last_slab import build_axis, build_fill, build_lines, build_taps
+from dnnc.kernels.conv_last_slab import build_axis, build_fill, build_start
 from dnnc.kernels.conv_last_slots import (
     BUDGET,
     CHANNELS,
@@ -47,7 +47,6 @@ from dnnc.kernels.conv_last_slots import (
     H,
     N,
     O,
-    W,
     common_slots,
     runs_of,
 )
@@ -142,28 +141,16 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
     """Partial results [chunk, group, (tap, channel), output], outputs padded to whole strips.
 
     The code serves all tiles with the elements of `widest` and no more columns."""
-    from dnnc.kernels.intrinsics import share, slot, store, zero_bytes
+    from dnnc.kernels.intrinsics import share, slot, zero_bytes
     from dnnc.kernels.subroutine import shared, subroutine
 
-    axis, lines_of = shared(build_axis, returns=5), shared(build_lines, returns=1)
-    taps, slab = shared(build_taps, widest.bytes_each), subroutine(_build_slab(widest))
-    put, size = store("i64"), widest.bytes_each
+    size, slab = widest.bytes_each, subroutine(_build_slab(widest))
+    axis, begin = shared(build_axis, returns=5), shared(build_start, size, returns=3)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        h, w, pixel, chunks = (
-            slot(args, H),
-            slot(args, W),
-            slot(args, C) * size,
-            slot(args, _CHUNKS),
-        )
-        _, ho, step, low, reach = axis(args, 0)
-        _, wo, step_u, low_u, reach_u = axis(args, 1)
-        inside = low >= 0 and (ho - 1) * step + low + reach <= h
-        inside = inside and low_u >= 0 and (wo - 1) * step_u + low_u + reach_u <= w
-        line = (w if inside else (wo - 1) * step_u + reach_u) * pixel
-        taps(args, line)
-        put(slot(args, WORDS), TABLE, -1)
-        lines = lines_of(line, ho, wo, step, reach)
+        chunks, wo = slot(args, _CHUNKS), slot(args, WO)
+        _, ho, step, _, reach = axis(args, 0)
+        inside, line, lines = begin(args)
         # Small images go several at a time.
         together = 1
         if lines >= ho:
