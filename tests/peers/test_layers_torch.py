@@ -1,75 +1,26 @@
-"""Every layer, activation and loss of the library against PyTorch: values and gradients.
-
-Each case is a model in the language and the same function in PyTorch over the same weights. `nudge`
-is a parameter added to the input, so that the gradient for the input is compared as well.
-"""
+"""Layers and activations of the library against PyTorch: values and gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import dnnc
+from tests.peers.torch_layers import (
+    Reference,
+    Weights,
+    build,
+    check,
+    compare,
+    functional,
+    layer_norm,
+    linear,
+    mlp,
+)
 
 pytestmark = pytest.mark.peers
-
-Weights = dict[str, Any]
-Reference = Callable[[Any, Weights], Any]
-
-TOLERANCE = 1e-4
-
-
-def build(layer: str, shape: tuple[int, ...]) -> dnnc.Model:
-    """The model `x -> layer` over inputs `[batch, *shape]`, with a nudge for the input."""
-    inner = ", ".join(map(str, shape))
-    text = f"""
-    model Layer {{
-        in  x: [batch, {inner}]
-        out y
-        param nudge: [1, {inner}] = zeros
-        z = x + nudge
-        y = z -> {layer}
-    }}
-    """
-    return dnnc.parse(text).model("Layer", seed=3)
-
-
-def compare(found: np.ndarray, wanted: np.ndarray, what: str, scale: float = 1e-3) -> None:
-    """Largest difference relative to the largest value, or to `scale` where that is larger."""
-    scale = max(float(np.abs(wanted).max()), scale)
-    error = float(np.abs(found - wanted).max()) / scale
-    assert error < TOLERANCE, f"{what}: relative error {error:.2e}"
-
-
-def check(net: dnnc.Model, shape: tuple[int, ...], reference: Reference, training: bool) -> None:
-    """Compare the output, and the gradients of a random projection of it."""
-    import torch
-
-    rng = np.random.default_rng(7)
-    x = rng.standard_normal((3, *shape)).astype(np.float32)
-    weights = {
-        n: torch.tensor(a, requires_grad=n in net.parameters) for n, a in net.variables.items()
-    }
-    wanted = reference(torch.from_numpy(x) + weights["nudge"], weights)
-    if not training:
-        compare(net(x=x), wanted.detach().numpy(), "output")
-    projection = rng.standard_normal(tuple(wanted.shape)).astype(np.float32)
-    (wanted * torch.from_numpy(projection)).sum().backward()
-    loss, gradients = net.value_and_grad("sum(y * r)", training=training, x=x, r=projection)
-    products = wanted.detach().numpy().astype(np.float64) * projection
-    assert abs(loss - products.sum()) <= TOLERANCE * np.abs(products).sum()
-    # Some gradients vanish in exact arithmetic (an offset of keys, a shift before a batch norm):
-    # what rounding leaves of them is measured against the gradients as a whole.
-    largest = max(float(weights[name].grad.abs().max()) for name in net.parameters)
-    for name in net.parameters:
-        compare(gradients[name], weights[name].grad.numpy(), f"gradient of {name}", largest / 10)
-
-
-def functional() -> Any:
-    return pytest.importorskip("torch").nn.functional
 
 
 def _activation(name: str, **options: Any) -> Reference:
@@ -206,39 +157,6 @@ def test_pooling(layer: str) -> None:
     check(build(layer, shape), shape, reference, training=False)
 
 
-def _linear(x: Any, w: Weights, name: str) -> Any:
-    y = x @ w[f"{name}.weight"]
-    return y + w[f"{name}.offset"] if f"{name}.offset" in w else y
-
-
-def _layer_norm(x: Any, w: Weights, name: str) -> Any:
-    features = x.shape[-1]
-    return functional().layer_norm(x, (features,), w[f"{name}.scale"], w[f"{name}.offset"])
-
-
-def _attention(x: Any, w: Weights, name: str, heads: int, causal: bool, memory: Any = None) -> Any:
-    def heads_of(t: Any, part: str) -> Any:
-        y = _linear(t, w, f"{name}.{part}")
-        return y.reshape(y.shape[0], y.shape[1], heads, -1).transpose(1, 2)
-
-    source = x if memory is None else memory
-    q, k, v = heads_of(x, "query"), heads_of(source, "key"), heads_of(source, "value")
-    mixed = functional().scaled_dot_product_attention(q, k, v, is_causal=causal)
-    return _linear(mixed.transpose(1, 2).reshape(x.shape), w, f"{name}.output")
-
-
-def _mlp(x: Any, w: Weights, name: str) -> Any:
-    return _linear(functional().gelu(_linear(x, w, f"{name}.up")), w, f"{name}.down")
-
-
-def _encoder(x: Any, w: Weights) -> Any:
-    name = "encoder_layer_1"
-    first, second = f"{name}.residual_1", f"{name}.residual_2"
-    normed = _layer_norm(x, w, f"{first}.layer_norm_1")
-    x = x + _attention(normed, w, f"{first}.attention_1", 2, causal=False)
-    return x + _mlp(_layer_norm(x, w, f"{second}.layer_norm_1"), w, f"{second}.mlp_1")
-
-
 def _concat(x: Any, w: Weights) -> Any:
     import torch
 
@@ -254,29 +172,19 @@ def _concat(x: Any, w: Weights) -> Any:
 
 
 OTHERS: dict[str, tuple[tuple[int, ...], Reference]] = {
-    "dense(7)": ((5,), lambda x, w: _linear(x, w, "dense_1")),
-    "dense(7, bias = false)": ((4, 5), lambda x, w: _linear(x, w, "dense_1")),
-    "dense(1)": ((1,), lambda x, w: _linear(x, w, "dense_1")),
-    "dense(33)": ((4, 65), lambda x, w: _linear(x, w, "dense_1")),
-    "layer_norm": ((4, 6), lambda x, w: _layer_norm(x, w, "layer_norm_1")),
-    "mlp(12)": ((4, 6), lambda x, w: _mlp(x, w, "mlp_1")),
+    "dense(7)": ((5,), lambda x, w: linear(x, w, "dense_1")),
+    "dense(7, bias = false)": ((4, 5), lambda x, w: linear(x, w, "dense_1")),
+    "dense(1)": ((1,), lambda x, w: linear(x, w, "dense_1")),
+    "dense(33)": ((4, 65), lambda x, w: linear(x, w, "dense_1")),
+    "layer_norm": ((4, 6), lambda x, w: layer_norm(x, w, "layer_norm_1")),
+    "mlp(12)": ((4, 6), lambda x, w: mlp(x, w, "mlp_1")),
     "residual { layer_norm -> dense(6) }": (
         (4, 6),
         lambda x, w: (
-            x + _linear(_layer_norm(x, w, "residual_1.layer_norm_1"), w, "residual_1.dense_1")
+            x + linear(layer_norm(x, w, "residual_1.layer_norm_1"), w, "residual_1.dense_1")
         ),
     ),
     "concat(axis = 1) { conv(2, 1) | conv(3, 1) -> conv(2, 3) }": ((3, 5, 5), _concat),
-    "attention(2)": ((5, 8), lambda x, w: _attention(x, w, "attention_1", 2, causal=False)),
-    "attention(4, causal = true)": (
-        (5, 8),
-        lambda x, w: _attention(x, w, "attention_1", 4, causal=True),
-    ),
-    "attention(2, memory = relu(z))": (
-        (5, 8),
-        lambda x, w: _attention(x, w, "attention_1", 2, causal=False, memory=x.relu()),
-    ),
-    "encoder_layer(8, 2)": ((5, 8), _encoder),
     "positions(9)": ((5, 8), lambda x, w: x + w["positions_1.weight"][:5]),
     "dropout(0)": ((5,), lambda x, w: x),
 }
@@ -286,52 +194,6 @@ OTHERS: dict[str, tuple[tuple[int, ...], Reference]] = {
 def test_layer(layer: str) -> None:
     shape, reference = OTHERS[layer]
     check(build(layer, shape), shape, reference, training=False)
-
-
-def test_attention_that_keeps_its_scores() -> None:
-    def reference(x: Any, w: Weights) -> Any:
-        return _attention(x, w, "attention_1", 2, causal=False)
-
-    check(build("attention(2)", (5, 8)), (5, 8), reference, training=True)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_long_attention(causal: bool) -> None:
-    layer = f"attention(2, causal = {str(causal).lower()})"
-    check(
-        build(layer, (300, 40)),
-        (300, 40),
-        lambda x, w: _attention(x, w, "attention_1", 2, causal=causal),
-        training=False,
-    )
-
-
-def test_masked_attention() -> None:
-    import torch
-
-    text = """
-    model Masked {
-        in  x: [batch, time, 3, 24]
-        in  seen: bool[batch, 1, 1, time]
-        out y
-        param nudge: [1, 1, 1, 24] = zeros
-        z = x + nudge
-        y = attend(z, 2 * z, sin(z), mask = seen)
-    }
-    """
-    net = dnnc.parse(text).model("Masked", seed=3)
-    rng = np.random.default_rng(7)
-    x = rng.standard_normal((2, 70, 3, 24)).astype(np.float32)
-    seen = rng.random((2, 1, 1, 70)) < 0.6
-    nudge = torch.zeros(1, 1, 1, 24, requires_grad=True)
-    z = (torch.from_numpy(x) + nudge).transpose(1, 2)
-    attend = functional().scaled_dot_product_attention
-    wanted = attend(z, 2 * z, z.sin(), attn_mask=torch.from_numpy(seen)).transpose(1, 2)
-    compare(net(x=x, seen=seen), wanted.detach().numpy(), "output")
-    projection = rng.standard_normal(x.shape).astype(np.float32)
-    (wanted * torch.from_numpy(projection)).sum().backward()
-    _, found = net.value_and_grad("sum(y * r)", x=x, seen=seen, r=projection)
-    compare(found["nudge"], nudge.grad.numpy(), "gradient")
 
 
 def _batch_norm(training: bool) -> Reference:
@@ -426,93 +288,3 @@ def test_embedding() -> None:
     (wanted**2).sum().backward()
     _, gradients = net.value_and_grad("sum(y * y)", tokens=tokens)
     compare(gradients["embedding_1.weight"], table.grad.numpy(), "gradient")
-
-
-# --- losses and metrics ---------------------------------------------------------------------------
-
-
-def _logits_net(classes: int) -> dnnc.Model:
-    return build(f"reshape([batch, {classes}])", (classes,))
-
-
-LOSSES: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "cross_entropy(y, label)": lambda f, y, t: f.cross_entropy(y, t),
-    "cross_entropy(y, label, smoothing = 0.1)": lambda f, y, t: f.cross_entropy(
-        y, t, label_smoothing=0.1
-    ),
-    "cross_entropy(y, label, ignore = 2)": lambda f, y, t: f.cross_entropy(y, t, ignore_index=2),
-    "cross_entropy(y, label, weights = [1.0, 2.0, 0.5, 1.0, 3.0])": lambda f, y, t: f.cross_entropy(
-        y, t, weight=_tensor([1.0, 2.0, 0.5, 1.0, 3.0])
-    ),
-    "binary_cross_entropy(y, target)": lambda f, y, t: f.binary_cross_entropy_with_logits(y, t),
-    "mse(y, target)": lambda f, y, t: f.mse_loss(y, t),
-    "mae(y, target)": lambda f, y, t: f.l1_loss(y, t),
-    "huber(y, target, delta = 0.4)": lambda f, y, t: f.huber_loss(y, t, delta=0.4),
-    "kl(y, target)": lambda f, y, t: f.kl_div(
-        f.log_softmax(y, -1), f.log_softmax(t, -1), log_target=True, reduction="batchmean"
-    ),
-}
-
-
-def _tensor(values: list[float]) -> Any:
-    import torch
-
-    return torch.tensor(values)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_loss(loss: str) -> None:
-    import torch
-
-    rng = np.random.default_rng(5)
-    net = _logits_net(5)
-    x = rng.standard_normal((9, 5)).astype(np.float32) * 3
-    labels = np.array([0, 1, 2, 3, 4, 4, 2, 1, 0])
-    target = rng.random((9, 5)).astype(np.float32)
-    given: dict[str, np.ndarray] = {"label": labels} if "label" in loss else {"target": target}
-    nudge = torch.zeros((1, 5), requires_grad=True)
-    chosen = torch.from_numpy(next(iter(given.values())))
-    wanted = LOSSES[loss](functional(), torch.from_numpy(x) + nudge, chosen)
-    wanted.backward()
-    found, gradients = net.value_and_grad(loss, x=x, **given)
-    assert found == pytest.approx(wanted.item(), rel=TOLERANCE)
-    assert nudge.grad is not None
-    compare(gradients["nudge"], nudge.grad.numpy(), "gradient")
-
-
-OPTIMIZERS: dict[str, Callable[[Any, Any], Any]] = {
-    "sgd(lr = 0.1)": lambda o, p: o.SGD(p, lr=0.1),
-    "momentum(lr = 0.1, beta = 0.8)": lambda o, p: o.SGD(p, lr=0.1, momentum=0.8),
-    "nesterov(lr = 0.1, beta = 0.8)": lambda o, p: o.SGD(p, lr=0.1, momentum=0.8, nesterov=True),
-    "adagrad(lr = 0.1)": lambda o, p: o.Adagrad(p, lr=0.1),
-    "rmsprop(lr = 0.01)": lambda o, p: o.RMSprop(p, lr=0.01),
-    "adam(lr = 0.01)": lambda o, p: o.Adam(p, lr=0.01),
-    "adamw(lr = 0.01, decay = 0.1)": lambda o, p: o.AdamW(p, lr=0.01, weight_decay=0.1),
-}
-
-
-@pytest.mark.parametrize("clip", [None, "norm(0.5)", "value(0.05)"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_optimizer(optimizer: str, clip: str | None) -> None:
-    """Five steps of each optimizer end with PyTorch's weights."""
-    import torch
-
-    net = build("dense(4) -> tanh", (6,))
-    weights = {n: torch.tensor(a, requires_grad=True) for n, a in net.parameters.items()}
-    peer = OPTIMIZERS[optimizer](torch.optim, list(weights.values()))
-    trainer = net.trainer("mse(y, t)", optimizer=optimizer, clip=clip)
-    rng = np.random.default_rng(4)
-    for _ in range(5):
-        x = rng.standard_normal((8, 6)).astype(np.float32)
-        t = rng.standard_normal((8, 4)).astype(np.float32) * 4
-        trainer.step(x=x, t=t)
-        y = _linear(torch.from_numpy(x) + weights["nudge"], weights, "dense_1").tanh()
-        peer.zero_grad()
-        functional().mse_loss(y, torch.from_numpy(t)).backward()
-        if clip == "norm(0.5)":
-            torch.nn.utils.clip_grad_norm_(list(weights.values()), 0.5)
-        elif clip:
-            torch.nn.utils.clip_grad_value_(list(weights.values()), 0.05)
-        peer.step()
-    for name, array in net.parameters.items():
-        compare(array, weights[name].detach().numpy(), name)
