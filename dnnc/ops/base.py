@@ -48,6 +48,7 @@ __all__ = [
     "check_positive",
     "check_rank",
     "check_same_dtype",
+    "check_type",
     "from_start",
     "lowest",
     "operator",
@@ -81,6 +82,16 @@ def check_same_dtype(name: str, *types: TensorType) -> None:
                 "E202",
                 operand,
             )
+
+
+def check_type(
+    name: str, what: str, expected: TensorType, given: TensorType, operand: int = 0
+) -> None:
+    """Raise E203 where an operand (`what` in words) is not of the type that the others ask for."""
+    if given != expected:
+        raise TypeRuleError(
+            f"`{name}` needs {what} {expected}, got {given}", f"this is {given}", "E203", operand
+        )
 
 
 def check_rank(name: str, type: TensorType, rank: int, operand: int = 0) -> None:

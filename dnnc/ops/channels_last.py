@@ -29,13 +29,13 @@ from dnnc.ops.base import (
     FLOATS,
     Array,
     NonDifferentiable,
-    TypeRuleError,
     check_dtype,
     check_rank,
+    check_type,
     operator,
 )
 from dnnc.ops.conv import Conv, ConvInputGradient, Convolution, ConvWeightGradient
-from dnnc.ops.windows import embed, windows
+from dnnc.ops.windows import ONES, embed, windows
 from dnnc.ops.winograd import winograd
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "panel_width",
 ]
 
-_ONE = dim(1)
 #: Channels come in whole blocks of so many where a product by Winograd's method sums over them.
 _BLOCK = 16
 
@@ -77,8 +76,8 @@ class PackWeights(NonDifferentiable):
     groups: int = 1
     tile: int = 0
     backward: bool = False
-    strides: tuple[Dim, Dim] = (_ONE, _ONE)
-    dilations: tuple[Dim, Dim] = (_ONE, _ONE)
+    strides: tuple[Dim, Dim] = ONES
+    dilations: tuple[Dim, Dim] = ONES
 
     def infer(self, w: TensorType) -> tuple[TensorType, ...]:
         check_dtype(self.name, FLOATS, w)
@@ -88,7 +87,7 @@ class PackWeights(NonDifferentiable):
             inputs, outputs = outputs, inputs
         kh, kw = w.shape[2:]
         if is_depthwise(w.shape, self.groups):
-            return (TensorType(w.dtype, (_ONE, _ONE, kh * kw, dim(self.groups))),)
+            return (TensorType(w.dtype, (*ONES, kh * kw, dim(self.groups))),)
         width = panel_width(outputs)
         panels = ceil_div(outputs, width)
         lead, depth = dim(self.groups), kh * kw * inputs
@@ -149,13 +148,7 @@ class _Last(Convolution, NonDifferentiable):
     def _check_packed(self, packed: TensorType, w: tuple[Dim, ...], **how: Any) -> None:
         pack = PackWeights(groups=self.groups, tile=self.tile, **how)
         expected = pack.infer(TensorType(packed.dtype, w))[0]
-        if packed != expected:
-            raise TypeRuleError(
-                f"`{self.name}` needs weights {expected}, got {packed}",
-                f"this is {packed}",
-                "E203",
-                1,
-            )
+        check_type(self.name, "weights", expected, packed, 1)
 
 
 @operator
@@ -221,7 +214,7 @@ class ConvLastInputGradient(_Last):
     def infer(self, dy: TensorType, packed: TensorType) -> tuple[TensorType, ...]:
         x = TensorType(dy.dtype, self.shape)
         w = (dy.shape[3], self.shape[3] // self.groups, *self.kernel)
-        self._agree(self._image_type(x, w), dy, 0)
+        check_type(self.name, "a gradient", self._image_type(x, w), dy, 0)
         self._check_packed(packed, w, backward=True, strides=self.strides, dilations=self.dilations)
         return (x,)
 
@@ -250,7 +243,7 @@ class ConvLastWeightGradient(_Last):
     shape: tuple[Dim, ...]
 
     def infer(self, x: TensorType, dy: TensorType) -> tuple[TensorType, ...]:
-        self._agree(self._image_type(x, self.shape), dy, 1)
+        check_type(self.name, "a gradient", self._image_type(x, self.shape), dy, 1)
         return (TensorType(x.dtype, self.shape),)
 
     def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:

@@ -28,10 +28,12 @@ from dnnc.ops.base import (
     check_positive,
     check_rank,
     check_same_dtype,
+    check_type,
     operator,
 )
 from dnnc.ops.windows import (
     NO_PADDING,
+    ONES,
     Padding,
     embed,
     output_size,
@@ -62,16 +64,13 @@ class Movement(TypedDict):
     groups: int
 
 
-_ONES = (dim(1), dim(1))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Convolution(Operator):
     """Base of the three: how the kernel moves. `pads` are top, left, bottom, right."""
 
-    strides: tuple[Dim, Dim] = _ONES
+    strides: tuple[Dim, Dim] = ONES
     pads: Padding = NO_PADDING
-    dilations: tuple[Dim, Dim] = _ONES
+    dilations: tuple[Dim, Dim] = ONES
     groups: int = 1
 
     @property
@@ -114,15 +113,6 @@ class Convolution(Operator):
     def _check(self, *types: TensorType) -> None:
         check_dtype(self.name, NUMBERS, types[0])
         check_same_dtype(self.name, *types)
-
-    def _agree(self, expected: TensorType, given: TensorType, operand: int) -> None:
-        if expected != given:
-            raise TypeRuleError(
-                f"`{self.name}` needs a gradient {expected}, got {given}",
-                f"this is {given}",
-                "E203",
-                operand,
-            )
 
     def _windows(self, x: Array, kernel: tuple[int, ...]) -> Array:
         """Windows [groups, N, C / groups, Ho, Wo, kh, kw] of x."""
@@ -174,7 +164,7 @@ class ConvInputGradient(Convolution):
     def infer(self, dy: TensorType, w: TensorType) -> tuple[TensorType, ...]:
         self._check(dy, w)
         x = TensorType.make(dy.dtype, self.shape)
-        self._agree(self._result(x, w), dy, 0)
+        check_type(self.name, "a gradient", self._result(x, w), dy, 0)
         return (x,)
 
     def evaluate(self, dy: Array, w: Array) -> tuple[Array, ...]:
@@ -203,7 +193,7 @@ class ConvWeightGradient(Convolution):
     def infer(self, x: TensorType, dy: TensorType) -> tuple[TensorType, ...]:
         self._check(x, dy)
         w = TensorType.make(x.dtype, self.shape)
-        self._agree(self._result(x, w), dy, 1)
+        check_type(self.name, "a gradient", self._result(x, w), dy, 1)
         return (w,)
 
     def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:

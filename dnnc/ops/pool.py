@@ -23,16 +23,17 @@ from dnnc.ops.base import (
     NoGradientError,
     OnnxOp,
     Operator,
-    TypeRuleError,
     apply,
     check_dtype,
     check_positive,
     check_rank,
+    check_type,
     lowest,
     operator,
 )
 from dnnc.ops.windows import (
     NO_PADDING,
+    ONES,
     Padding,
     embed,
     output_size,
@@ -63,9 +64,6 @@ class Movement(TypedDict):
     strides: tuple[Dim, Dim]
     pads: Padding
     channels_last: bool
-
-
-_ONES = (dim(1), dim(1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +101,6 @@ class Pooling(Operator):
         ]  # fmt: skip
         return TensorType(x.dtype, (*x.shape[:first], *size, *x.shape[first + 2 :]))
 
-    def _agree(self, expected: TensorType, given: TensorType, operand: int) -> None:
-        if expected != given:
-            raise TypeRuleError(
-                f"`{self.name}` needs a gradient {expected}, got {given}",
-                f"this is {given}",
-                "E203",
-                operand,
-            )
-
     def _first(self, x: Array) -> Array:
         """An image, or the result for one, as [N, C, H, W]."""
         return x.transpose(0, 3, 1, 2) if self.channels_last else x
@@ -122,7 +111,7 @@ class Pooling(Operator):
 
     def _windows(self, x: Array, fill: float = 0) -> Array:
         """Every window of an image [N, C, H, W]."""
-        return windows(embed(x, self.pads, fill), self.window, self.strides, _ONES)
+        return windows(embed(x, self.pads, fill), self.window, self.strides, ONES)
 
 
 @operator
@@ -148,7 +137,7 @@ class MaxPoolGradient(Pooling):
     name = "max_pool_gradient"
 
     def infer(self, x: TensorType, dy: TensorType) -> tuple[TensorType, ...]:
-        self._agree(self._result(x), dy, 1)
+        check_type(self.name, "a gradient", self._result(x), dy, 1)
         return (x,)
 
     def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:
@@ -160,7 +149,7 @@ class MaxPoolGradient(Pooling):
         flat = candidates.reshape(*candidates.shape[:-2], prod(candidates.shape[-2:]))
         first = flat & (np.cumsum(flat, -1) == 1)
         parts = first.reshape(candidates.shape) * dy[..., None, None]
-        dx = spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, _ONES)
+        dx = spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, ONES)
         return (self._back(dx),)
 
     def gradient(self, dz: Value, z: Value, x: Value, dy: Value) -> Gradients:
@@ -193,7 +182,7 @@ class SumPoolGradient(Pooling):
 
     def infer(self, dy: TensorType) -> tuple[TensorType, ...]:
         x = TensorType.make(dy.dtype, self.shape)
-        self._agree(self._result(x), dy, 0)
+        check_type(self.name, "a gradient", self._result(x), dy, 0)
         return (x,)
 
     def evaluate(self, dy: Array) -> tuple[Array, ...]:
@@ -201,7 +190,7 @@ class SumPoolGradient(Pooling):
         parts = np.broadcast_to(dy[..., None, None], (*dy.shape, *kernel))
         n, *rest = (int(s) for s in self.shape)
         shape = (n, rest[2], *rest[:2]) if self.channels_last else (n, *rest)
-        return (self._back(spread(parts, shape, self.strides, self.pads, _ONES)),)
+        return (self._back(spread(parts, shape, self.strides, self.pads, ONES)),)
 
     def gradient(self, dz: Value, z: Value, dy: Value) -> Gradients:
         return (apply(SumPool(**self.movement), dz),)

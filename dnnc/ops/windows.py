@@ -14,11 +14,23 @@ import numpy as np
 from dnnc.ir.dims import Dim, DimLike, dim
 from dnnc.ops.base import Array, TypeRuleError
 
-__all__ = ["NO_PADDING", "Padding", "embed", "output_size", "padding", "pair", "spread", "windows"]
+__all__ = [
+    "NO_PADDING",
+    "ONES",
+    "Padding",
+    "embed",
+    "output_size",
+    "padding",
+    "pair",
+    "spread",
+    "windows",
+]
 
 Padding: TypeAlias = tuple[Dim, Dim, Dim, Dim]
 
 NO_PADDING: Padding = (dim(0), dim(0), dim(0), dim(0))
+#: Strides and dilations that leave nothing out.
+ONES = (dim(1), dim(1))
 
 
 def pair(sizes: Iterable[DimLike]) -> tuple[Dim, Dim]:
