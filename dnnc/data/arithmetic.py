@@ -7,7 +7,6 @@ their last axes, as NumPy does.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,24 +17,8 @@ from dnnc.data.rows import Array, Rows, first_row, map_rows
 from dnnc.data.signature import describe_value
 from dnnc.data.table import FLOATS, Column, Value
 from dnnc.diagnostics import Span, suggestion
+from dnnc.syntax.symbols import ARITHMETIC, COMPARISON
 
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-}
-_COMPARISON: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 _LOGIC: dict[str, Callable[[Any, Any], Any]] = {"and": np.logical_and, "or": np.logical_or}
 
 #: Powers of integers beyond this many bits are refused rather than computed.
@@ -50,7 +33,7 @@ def binary(symbol: str, left: Value, right: Value, span: Span) -> Value:
         plain = (int, float, str, list, type(None))
         if not (isinstance(left, plain) and isinstance(right, plain)):
             raise _undefined(symbol, left, right, span)
-        return bool(_COMPARISON[symbol](left, right))
+        return bool(COMPARISON[symbol](left, right))
     if symbol in _LOGIC:
         if isinstance(left, bool) and isinstance(right, bool):
             return left and right if symbol == "and" else left or right
@@ -67,7 +50,7 @@ def _constants(symbol: str, left: float, right: float, span: Span) -> Value:
     if symbol == "**" and whole and int(left).bit_length() * abs(right) > _LARGEST_POWER:
         raise fault("E522", f"{left} ** {right} is too large", span)
     try:
-        result = {**_ARITHMETIC, **_COMPARISON}[symbol](left, right)
+        result = {**ARITHMETIC, **COMPARISON}[symbol](left, right)
     except KeyError:
         raise _undefined(symbol, left, right, span) from None
     except (ZeroDivisionError, OverflowError) as error:
@@ -175,11 +158,11 @@ def _columns(symbol: str, left: Value, right: Value, span: Span) -> Column:
         return elementwise(_LOGIC[symbol], [left, right], "bool", span)
     for value in (left, right):
         _check_number(value, symbol, span)
-    if symbol in _COMPARISON:
-        return elementwise(_COMPARISON[symbol], [left, right], "bool", span)
-    if symbol not in _ARITHMETIC:
+    if symbol in COMPARISON:
+        return elementwise(COMPARISON[symbol], [left, right], "bool", span)
+    if symbol not in ARITHMETIC:
         raise _undefined(symbol, left, right, span)
-    function, dtype = _ARITHMETIC[symbol], _join([left, right])
+    function, dtype = ARITHMETIC[symbol], _join([left, right])
     fractional = symbol == "/" or (symbol == "**" and isinstance(right, int) and right < 0)
     if dtype not in FLOATS and not fractional:
         return _of_integers(symbol, left, right, span)
@@ -195,7 +178,7 @@ def _of_integers(symbol: str, left: Value, right: Value, span: Span) -> Column:
             raise fault("E514", "this divides by zero", span)
         if symbol == "**" and np.any(np.less(y, 0)):
             raise fault("E522", "integers have no negative powers", span, help="cast one to f32")
-        return _ARITHMETIC[symbol](_whole(x), _whole(y))
+        return ARITHMETIC[symbol](_whole(x), _whole(y))
 
     return elementwise(compute, [left, right], "i64", span)
 
@@ -210,7 +193,7 @@ def _equality(symbol: str, left: Value, right: Value, span: Span) -> Column:
     kinds = {_is_text(value) for value in pair}
     if len(kinds) > 1 or not all(isinstance(v, (Column, int, float, str)) for v in pair):
         raise _undefined(symbol, left, right, span)
-    return elementwise(_COMPARISON[symbol], pair, "bool", span)
+    return elementwise(COMPARISON[symbol], pair, "bool", span)
 
 
 def _class_number(value: Value, other: Value, span: Span) -> Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -22,6 +21,7 @@ from dnnc.elaborate.values import (
 )
 from dnnc.ir.dims import Compound, Dim, dim
 from dnnc.ir.graph import Value
+from dnnc.syntax.symbols import ARITHMETIC, ORDER
 
 __all__ = ["Arithmetic"]
 
@@ -30,19 +30,7 @@ LENGTH_LIMIT = 100_000
 #: Symbols and numbers in one size.
 WEIGHT_LIMIT = 200
 
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-    "**": operator.pow,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_NUMERIC = {**ARITHMETIC, **ORDER}
 _OPERATORS: dict[str, Callable[..., Value]] = {
     "+": ops.add,
     "-": ops.subtract,
@@ -98,7 +86,7 @@ class Arithmetic(Tensors):
             return self.joined(left, right, "string")
         if isinstance(left, Size | Ratio) or isinstance(right, Size | Ratio):
             return self.size_binary(symbol, left, right)
-        if not (is_number(left) and is_number(right)) or symbol not in _ARITHMETIC:
+        if not (is_number(left) and is_number(right)) or symbol not in _NUMERIC:
             self.session.fail(
                 "E112", f"`{symbol}` does not apply to {describe(left)} and {describe(right)}"
             )
@@ -115,7 +103,7 @@ class Arithmetic(Tensors):
         if symbol == "**" and abs(right) > 1024 and isinstance(left, int):
             left = float(left)
         try:
-            result = _ARITHMETIC[symbol](left, right)
+            result = _NUMERIC[symbol](left, right)
         except ZeroDivisionError:
             self.session.fail("E113", "division by zero")
         except OverflowError:
@@ -161,7 +149,7 @@ class Arithmetic(Tensors):
             self.session.fail("E113", "division by zero")
         match symbol:
             case "+" | "-" | "*" | "//" | "%":
-                return self.sized(_ARITHMETIC[symbol](a, b), axis)
+                return self.sized(_NUMERIC[symbol](a, b), axis)
             case "/":
                 whole = a // b
                 return self.sized(whole, axis) if whole * b == a else Ratio(a, b, axis)
@@ -180,7 +168,7 @@ class Arithmetic(Tensors):
     def compare_sizes(self, symbol: str, a: Dim, b: Dim) -> bool:
         difference = (a - b).constant
         if difference is not None:
-            return bool(_ARITHMETIC[symbol](difference, 0))
+            return bool(_NUMERIC[symbol](difference, 0))
         bound = self.session.bounds.get(a.name or "")
         slack = (b - bound).constant if bound is not None else None
         if symbol == "<=" and slack is not None and slack >= 0:
