@@ -17,7 +17,17 @@ from dnnc.elaborate.plan import Evaluation
 from dnnc.elaborate.session import Session
 from dnnc.elaborate.values import Tensor, describe
 from dnnc.ir.dims import Dim, Symbol
-from dnnc.ir.graph import Graph, Input, Node, Output, Value, apply_all, origin, sorted_nodes
+from dnnc.ir.graph import (
+    Graph,
+    Input,
+    Node,
+    Output,
+    Value,
+    apply_all,
+    nodes_between,
+    origin,
+    sorted_nodes,
+)
 from dnnc.ir.types import DType, TensorType
 from dnnc.syntax import tree
 
@@ -100,7 +110,7 @@ class _Cut:
         """The value, computed from totals."""
         varying = self._varying(value)
         order = sorted_nodes((value,))
-        needed = self._after_cut(value, varying)
+        needed = nodes_between([value], lambda total: self._is_leaf(total, varying))
         for node in order:
             if node not in needed or node.results[0] in self.done:
                 continue
@@ -118,19 +128,6 @@ class _Cut:
             if is_size or any(o in varying for o in node.operands):
                 varying.update(node.results)
         return varying
-
-    def _after_cut(self, value: Value, varying: set[Value]) -> set[Node]:
-        """The nodes between totals and the value."""
-        nodes: set[Node] = set()
-        stack = [value]
-        while stack:
-            current = stack.pop()
-            node = current.node
-            if node is None or node in nodes or self._is_leaf(current, varying):
-                continue
-            nodes.add(node)
-            stack.extend(node.operands)
-        return nodes
 
     def _is_leaf(self, value: Value, varying: set[Value]) -> bool:
         node = value.node

@@ -13,7 +13,7 @@ it came from, so that an error, a profile and a dump can point at the user's lin
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ __all__ = [
     "apply_all",
     "apply_typed",
     "current_origin",
+    "nodes_between",
     "origin",
     "sorted_nodes",
     "uncollected",
@@ -226,3 +227,16 @@ def sorted_nodes(values: Iterable[Value]) -> list[Node]:
                 done.add(id(node))
                 order.append(node)
     return order
+
+
+def nodes_between(values: Iterable[Value], known: Callable[[Value], bool]) -> set[Node]:
+    """The nodes that make `values` from those that are known, and from inputs."""
+    found: set[Node] = set()
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        node = value.node
+        if node is not None and node not in found and not known(value):
+            found.add(node)
+            waiting.extend(node.operands)
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dnnc.ir.graph import Graph, Input, Node, Output, Value, apply_all, origin
+from dnnc.ir.graph import Graph, Input, Node, Output, Value, apply_all, nodes_between, origin
 from dnnc.ir.types import DType
 from dnnc.ops.control import Scan
 from dnnc.ops.creation import Iota
@@ -199,14 +199,7 @@ class Loop:
 
     def _compute(self, values: Iterable[Value]) -> None:
         """Compute values of the body outside the loop."""
-        needed: set[Node] = set()
-        waiting = list(values)
-        while waiting:
-            value = waiting.pop()
-            if value in self.outside or value.node is None or value.node in needed:
-                continue
-            needed.add(value.node)
-            waiting.extend(value.node.operands)
+        needed = nodes_between(values, self.outside.__contains__)
         for node in sorted(needed, key=self.order.__getitem__):
             operands = [self.outside[v] for v in node.operands]
             with origin(node.origin):

@@ -18,7 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from dnnc.ir.dims import dim
-from dnnc.ir.graph import Graph, Input, Node, Output, Value, sorted_nodes
+from dnnc.ir.graph import Graph, Input, Node, Output, Value, nodes_between, sorted_nodes
 from dnnc.ir.operator import Operator
 from dnnc.ir.rewrite import replace
 from dnnc.ops.control import Fused
@@ -102,20 +102,8 @@ def _rounds_alike(op: Fused, wanted: Collection[Value], stored: Collection[Value
         isinstance(node.op, REDUCTIONS)
         or any(value in stored and _is_swept(value, op) for value in node.operands)
         or (isinstance(node.op, _ADDING) and not _adds_alike(node, readers, stored))
-        for node in _between(stored, wanted)
+        for node in nodes_between(wanted, stored.__contains__)
     )
-
-
-def _between(stored: Collection[Value], wanted: Collection[Value]) -> set[Node]:
-    """The nodes that make values from those that are stored."""
-    found: set[Node] = set()
-    stack = [value for value in wanted if value not in stored]
-    while stack:
-        node = stack.pop().node
-        if node is not None and node not in found:
-            found.add(node)
-            stack += [value for value in node.operands if value not in stored]
-    return found
 
 
 def _is_swept(value: Value, op: Fused) -> bool:
