@@ -19,7 +19,7 @@ BOUNDS = {
     "log": 1.01,
     "log1p": 1.01,
     "tanh": 4,
-    "erf": 1.01,
+    "erf": 6,
     "sigmoid": 3,
     "power": 1,
     "sin": 2,
