@@ -126,7 +126,7 @@ def _weights(graph: Graph) -> dict[Value, str]:
     found = {
         item.value: item.name if item.role == "parameter" else ""
         for item in graph.inputs
-        if item.role in ("parameter", "state")
+        if item.is_variable
     }
     for node in graph.nodes:
         if all(operand in found for operand in node.operands):

@@ -161,6 +161,11 @@ class Input:
     value: Value
     role: Role = "value"
 
+    @property
+    def is_variable(self) -> bool:
+        """Whether a model holds its value from one call to the next."""
+        return self.role in ("parameter", "state")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Output:

@@ -140,11 +140,7 @@ class Runner:
         memory: MemoryBudget | None = None,
     ) -> None:
         self.arguments = Arguments(graph, labels)
-        self._held = {
-            item.name: variables[item.name]
-            for item in graph.inputs
-            if item.role in ("parameter", "state")
-        }
+        self._held = {item.name: variables[item.name] for item in graph.inputs if item.is_variable}
         self._scalars = [item.name for item in graph.inputs if item.role == "scalar"]
         self._run = compile_graph(graph, threads, memory)
 
@@ -174,7 +170,7 @@ class Predictor:
             {
                 item.name: arena.arrays[item.name]
                 for item in after.inputs
-                if item.role in ("parameter", "state") and item.name in arena.arrays
+                if item.is_variable and item.name in arena.arrays
             }
         )
         self._lock = threading.Lock()

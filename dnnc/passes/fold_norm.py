@@ -30,7 +30,7 @@ __all__ = ["run"]
 def run(graph: Graph) -> Graph:
     if any(output.updates is not None for output in graph.outputs):
         return graph
-    if not any(item.role in ("parameter", "state") for item in graph.inputs):
+    if not any(item.is_variable for item in graph.inputs):
         return graph
     return rebuild(graph, _Folding(graph).fold)
 
@@ -39,9 +39,7 @@ class _Folding:
     """One walk over a graph. Knows which values depend on parameters and states only."""
 
     def __init__(self, graph: Graph) -> None:
-        self.fixed: dict[Value, bool] = {
-            item.value: item.role in ("parameter", "state") for item in graph.inputs
-        }
+        self.fixed: dict[Value, bool] = {item.value: item.is_variable for item in graph.inputs}
         self.users = {value: len(nodes) for value, nodes in uses(graph).items()}
         for output in graph.outputs:
             self.users[output.value] = self.users.get(output.value, 0) + 1

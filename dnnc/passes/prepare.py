@@ -76,7 +76,7 @@ def _computed(value: Value) -> Value | None:
 
 def fixed_values(graph: Graph) -> set[Value]:
     """Values that depend on weights only, and not on sizes that inputs bring."""
-    fixed = {item.value for item in graph.inputs if item.role in ("parameter", "state")}
+    fixed = {item.value for item in graph.inputs if item.is_variable}
     for node in graph.nodes:
         if isinstance(node.op, RandomUniform) or not fixed.issuperset(node.operands):
             continue
