@@ -15,7 +15,7 @@ import numpy as np
 
 from dnnc import ops
 from dnnc.ir.dims import dim
-from dnnc.ir.graph import Graph, Input, Output, Value
+from dnnc.ir.graph import Graph, Input, Output, Value, apply_all
 from dnnc.ir.types import DType, TensorType
 from dnnc.ops import Operator
 from dnnc.ops.base import ANY, FLOATS, NUMBERS
@@ -60,6 +60,17 @@ class Example:
             return np.asarray(values, type.dtype.numpy)
         # Small enough to index the tables of the examples.
         return np.asarray(rng.integers(0 if self.low < 1 else 1, 3, shape), type.dtype.numpy)
+
+
+def graph_of(example: Example, dtype: DType) -> Graph:
+    """The operator as a program of its own, from x0, x1, ... to y0, y1, ..."""
+    values = [Value(type) for type in example.types(dtype)]
+    results = apply_all(example.make(dtype), *values)
+    return Graph(
+        "f",
+        tuple(Input(f"x{i}", value, "data") for i, value in enumerate(values)),
+        tuple(Output(f"y{i}", result) for i, result in enumerate(results)),
+    )
 
 
 def _type(text: str) -> TensorType:

@@ -9,13 +9,13 @@ import pytest
 
 from dnnc import ops
 from dnnc.autodiff import gradients
-from dnnc.ir.graph import Graph, Input, Output, Value, apply_all
+from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.interpret import interpret
 from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.types import DType, TensorType
 from dnnc.ir.verify import verify
 from dnnc.ops import OPERATORS, NoGradientError
-from tests.ops.operator_examples import EXAMPLES, Example
+from tests.ops.operator_examples import EXAMPLES, Example, graph_of
 
 Array = np.ndarray
 CASES = [
@@ -46,16 +46,6 @@ def test_every_operator_has_examples() -> None:
     assert set(EXAMPLES) == set(OPERATORS)
     for name, examples in EXAMPLES.items():
         assert {example.make(DType.F64).name for example in examples} == {name}
-
-
-def graph_of(example: Example, dtype: DType) -> Graph:
-    values = [Value(type) for type in example.types(dtype)]
-    results = apply_all(example.make(dtype), *values)
-    return Graph(
-        "f",
-        tuple(Input(f"x{i}", value) for i, value in enumerate(values)),
-        tuple(Output(f"y{i}", result) for i, result in enumerate(results)),
-    )
 
 
 def named(arrays: Sequence[Array]) -> dict[str, Array]:

@@ -5,26 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dnnc.ir.graph import Graph, Input, Output, Value
+from dnnc.ir.graph import Graph
 from dnnc.ir.interpret import interpret
 from dnnc.ir.types import DType
-from dnnc.ops.base import OPERATORS, Elementwise, apply_all
+from dnnc.ops.base import OPERATORS, Elementwise
 from dnnc.passes.pipeline import optimize
 from dnnc.program.executable import Executable
-from tests.ops.operator_examples import EXAMPLES, Example
+from tests.ops.operator_examples import EXAMPLES, Example, graph_of
 from tests.passes.random_graphs import random_graph
 
 TOLERANCE = {DType.F32: 1e-4, DType.F64: 1e-10}
-
-
-def graph_of(example: Example, dtype: DType) -> Graph:
-    values = [Value(type) for type in example.types(dtype)]
-    results = apply_all(example.make(dtype), *values)
-    return Graph(
-        "f",
-        tuple(Input(f"x{i}", value, "data") for i, value in enumerate(values)),
-        tuple(Output(f"y{i}", result) for i, result in enumerate(results)),
-    )
 
 
 def cases(*dtypes: DType) -> list[object]:
