@@ -41,14 +41,13 @@ from dnnc.ops.packed import PackedMatMul
 
 __all__ = ["matmul_call"]
 
-#: The longest sum that a strip takes: a packed panel of f32 is then 64 KB.
-DEPTH = 512
+#: The longest sum that a strip takes: a packed panel of f32 is then 128 KB, and is read from the
+#: second-level cache. Shorter ones would read and write results once more.
+DEPTH = 1024
 #: Most panels packed at a time: rows of A that have to be copied are copied for each group anew.
-GROUP = 32
+GROUP = 16
 #: Least depth, and most rows or columns, of a product whose lanes are added up at the end.
 DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS = 128, 24, 16
-#: Bytes between the rows of a packed block of A.
-ROW = DEPTH * 8 + 64
 
 
 @lowering(MatMul, PackedMatMul)
@@ -103,7 +102,12 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     sums = max(rows * tile.columns, PIECE) * tile.bytes_each
     scratch = (
         Scratch(dim(size), per_thread=True)
-        for size in (panels, rows * ROW, 8 * (Strip.WORDS + Region.WORDS), sums)
+        for size in (
+            panels,
+            rows * _row_bytes(tile.bytes_each),
+            8 * (Strip.WORDS + Region.WORDS),
+            sums,
+        )
     )
     strips = (Code(strip_kernel(dtype, vectors)) for vectors in (tile.vectors, 1))
     code = (*strips, Code(vector_kernel(tile)), other)
@@ -140,6 +144,11 @@ def _panels(n: Dim, tile: Tile) -> int:
 def _row_block(tile: Tile) -> int:
     """Rows of A that one strip takes, so that they stay in cache for all panels of a group."""
     return 4 * tile.rows
+
+
+def _row_bytes(size: int) -> int:
+    """Bytes between the rows of a packed block of A, which do not share sets of the cache."""
+    return DEPTH * size + 64
 
 
 def _build_product(widest: Tile) -> Callable[[int, int, int], int]:
@@ -334,7 +343,7 @@ def _build_rows(size: int) -> Callable[..., tuple[int, int, int]]:
     from dnnc.kernels.packing import build_transpose
     from dnnc.kernels.subroutine import shared
 
-    transpose = shared(build_transpose, size)
+    transpose, apart = shared(build_transpose, size), _row_bytes(size)
 
     def rows_of(
         args: int, matrix: int, i: int, rows: int, k0: int, depth: int
@@ -345,14 +354,14 @@ def _build_rows(size: int) -> Callable[..., tuple[int, int, int]]:
             a += (k0 * m + i) * size
             if depth <= 256 and m * size % 1024 != 0:
                 return a, size, m * size
-            transpose(packed, ROW, a, m * size, depth, rows)
-            return packed, ROW, size
+            transpose(packed, apart, a, m * size, depth, rows)
+            return packed, apart, size
         a += (i * k + k0) * size
         if rows > 8 and k * size % 4096 == 0:
             # The rows of a tile would share the sets of the cache.
             for r in range(rows):
-                copy_bytes(packed + r * ROW, a + r * k * size, depth * size)
-            return packed, ROW, size
+                copy_bytes(packed + r * apart, a + r * k * size, depth * size)
+            return packed, apart, size
         return a, k * size, size
 
     return rows_of

@@ -20,6 +20,7 @@ from dnnc.ops.packed import PackColumns, PackedMatMul
 SIZES = [
     (1, 1, 1), (2, 3, 5), (4, 32, 16), (14, 32, 64), (15, 33, 17), (29, 70, 31), (61, 100, 40),
     (1, 130, 600), (126, 10, 84), (33, 17, 1030), (3, 0, 4), (3, 4, 0), (0, 3, 4), (20, 64, 1024),
+    (33, 20, 2100),
     (1, 1, 50), (1, 1000, 9), (1100, 1, 40), (7, 1, 67), (50, 10, 517), (61, 13, 1999),
     (17, 31, 1000), (24, 16, 768), (25, 3, 129), (70, 16, 33), (33, 15, 1),
 ]  # fmt: skip
@@ -104,7 +105,7 @@ def test_order_of_loops_is_chosen_when_running(run_node, transpose):
     ("columns", "parts"), [(70, (2, 3, 7, 13, 33)), (10, (16, 17, 22, 31))], ids=str
 )
 def test_an_element_has_the_same_bits_in_every_tile(run_node, columns, parts):
-    a, b = operands(DType.F32, (), 40, columns, 900, False, False)
+    a, b = operands(DType.F32, (), 40, columns, 1900, False, False)
     whole = node_of((a, b), False, False)
     want = run_node(whole, lower(whole), (a, b))[0]
     for rows in parts:
