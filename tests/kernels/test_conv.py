@@ -40,6 +40,12 @@ CASES = [
 ]
 
 
+def numbers(shape, dtype):
+    if dtype == "i4":
+        return RANDOM.integers(-9, 9, shape).astype(dtype)
+    return draw(*shape, dtype=dtype)
+
+
 def check(run_node, node, *arrays):
     wanted = np.zeros(node.results[0].type.concrete({}))
     if all(a.size for a in arrays):
@@ -48,21 +54,18 @@ def check(run_node, node, *arrays):
     assert_near(run_on_threads(run_node, node, arrays)[0], wanted, bound)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward(run_node, case):
-    for dtype in ("f4", "f8"):
-        x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
-        check(run_node, conv(value_of(x), value_of(w), *case[2:]).node, x, w)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_by_input(run_node, case):
-    for dtype in ("f4", "f8"):
-        x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
-        y = conv(value_of(x), value_of(w), *case[2:])
-        dy = draw(*y.type.concrete({}), dtype=dtype)
-        node = conv_input_gradient(value_of(dy), value_of(w), x.shape, *case[2:]).node
-        check(run_node, node, dy, w)
+def test_forward_and_gradients(run_node, case, dtype):
+    movement = case[2:]
+    x, w = (numbers(shape, dtype) for shape in case[:2])
+    y = conv(value_of(x), value_of(w), *movement)
+    dy = numbers(y.type.concrete({}), dtype)
+    check(run_node, y.node, x, w)
+    by_input = conv_input_gradient(value_of(dy), value_of(w), x.shape, *movement)
+    check(run_node, by_input.node, dy, w)
+    by_weight = conv_weight_gradient(value_of(x), value_of(dy), w.shape, *movement)
+    check(run_node, by_weight.node, x, dy)
 
 
 def test_sizes_known_when_running(run_node):
@@ -80,38 +83,12 @@ def test_sizes_known_when_running(run_node):
         np.testing.assert_allclose(got, known.evaluate(*arrays)[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_by_weight(run_node, case):
-    for dtype in ("f4", "f8"):
-        x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
-        y = conv(value_of(x), value_of(w), *case[2:])
-        dy = draw(*y.type.concrete({}), dtype=dtype)
-        node = conv_weight_gradient(value_of(x), value_of(dy), w.shape, *case[2:]).node
-        check(run_node, node, x, dy)
-
-
 def test_by_weight_of_many_outputs(run_node):
     x, dy = draw(9, 5, 10, 10), draw(9, 70, 10, 10)
     movement = ((1, 1), (1, 1, 1, 1), (1, 1), 1)
     check(
         run_node,
         conv_weight_gradient(value_of(x), value_of(dy), (70, 5, 3, 3), *movement).node,
-        x,
-        dy,
-    )
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_integers(run_node, case):
-    x, w = (RANDOM.integers(-9, 9, shape).astype("i4") for shape in case[:2])
-    y = conv(value_of(x), value_of(w), *case[2:])
-    dy = RANDOM.integers(-9, 9, y.type.concrete({})).astype("i4")
-    check(run_node, y.node, x, w)
-    movement = (value_of(dy), value_of(w), x.shape, *case[2:])
-    check(run_node, conv_input_gradient(*movement).node, dy, w)
-    check(
-        run_node,
-        conv_weight_gradient(value_of(x), value_of(dy), w.shape, *case[2:]).node,
         x,
         dy,
     )

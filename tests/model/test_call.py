@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -150,19 +150,11 @@ def test_threads_call_the_same_network_and_others() -> None:
     nets = [program.model("Mlp", hidden=h, seed=h) for h in (8, 8, 40)]
     inputs = [RANDOM.standard_normal((n, 4)).astype("f4") for n in (1, 5, 300)]
     wanted = [[predicted(net, x=x) for x in inputs] for net in nets]
-    wrong: list[object] = []
 
     def work(start: int) -> None:
-        try:
-            for turn in range(60):
-                k, i = (start + turn) % len(nets), turn % len(inputs)
-                np.testing.assert_allclose(nets[k](x=inputs[i]), wanted[k][i], rtol=1e-4, atol=1e-5)
-        except BaseException as error:
-            wrong.append(error)
+        for turn in range(60):
+            k, i = (start + turn) % len(nets), turn % len(inputs)
+            np.testing.assert_allclose(nets[k](x=inputs[i]), wanted[k][i], rtol=1e-4, atol=1e-5)
 
-    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong, wrong[0]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -207,21 +207,13 @@ def test_running_statistics_are_trained_and_used(tmp_path: Path) -> None:
 
 def test_threads_take_turns_at_steps(net: dnnc.Model) -> None:
     fit = net.trainer(LOSS)
-    failed: list[BaseException] = []
 
-    def work() -> None:
-        try:
-            for k in range(20):
-                fit.step(x=X[k:], label=LABEL[k:])
-                net(x=X)
-        except BaseException as error:
-            failed.append(error)
+    def work(thread: int) -> None:
+        for k in range(20):
+            fit.step(x=X[k:], label=LABEL[k:])
+            net(x=X)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed, failed[0]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
     assert fit.step_number == 60
     assert all(np.isfinite(array).all() for array in fit.variables.values())
