@@ -24,11 +24,6 @@ def value_of(array: np.ndarray) -> Value:
     return Value(TensorType.make(DType.of(array), array.shape))
 
 
-def exact(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The arrays with floating-point numbers as float64."""
-    return [a.astype("f8") if a.dtype.kind == "f" else a for a in arrays]
-
-
 def run_on_threads(
     run_node: Callable[..., list[np.ndarray]],
     node: Node,
@@ -47,3 +42,21 @@ def assert_near(got: np.ndarray, wanted: np.ndarray, bound: float) -> None:
     """Compare arrays up to errors of `bound` relative to the largest number wanted, if above 1."""
     largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=1)
     np.testing.assert_allclose(got, wanted, bound, bound * largest)
+
+
+def check_node(
+    run_node: Callable[..., list[np.ndarray]],
+    node: Node,
+    arrays: Sequence[np.ndarray],
+    wanted: Sequence[np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """Compare the results of a node with the reference in float64, unless others are wanted; the
+    results."""
+    if wanted is None:
+        wide = [a.astype("f8") if a.dtype.kind == "f" else a for a in arrays]
+        wanted = node.op.evaluate(*wide)
+    bound = 1e-12 if arrays[0].dtype == np.float64 else 1e-5
+    got = run_on_threads(run_node, node, arrays)
+    for found, correct in zip(got, wanted, strict=True):
+        assert_near(found, correct, bound)
+    return got

@@ -11,7 +11,7 @@ from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.ops.attention import Attention, AttentionGradient
 from dnnc.ops.base import apply_all
-from tests.kernels.arrays import RANDOM, assert_near, draw, exact, run_on_threads, value_of
+from tests.kernels.arrays import RANDOM, check_node, draw, value_of
 
 #: Batch, queries, keys, heads, sizes of keys and of values, causal, shape of the mask.
 CASES = [
@@ -30,13 +30,7 @@ CASES = [
 
 
 def check(run_node, op, arrays):
-    """Compare with the reference in float64; the results of the kernel."""
-    node = apply_all(op, *map(value_of, arrays))[0].node
-    got = run_on_threads(run_node, node, arrays)
-    bound = 1e-12 if arrays[0].dtype == np.float64 else 1e-5
-    for found, wanted in zip(got, op.evaluate(*exact(arrays)), strict=True):
-        assert_near(found, wanted, bound)
-    return got
+    return check_node(run_node, apply_all(op, *map(value_of, arrays))[0].node, arrays)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
