@@ -357,7 +357,7 @@ def _build_rows(size: int) -> Callable[..., tuple[int, int, int]]:
             transpose(packed, apart, a, m * size, depth, rows)
             return packed, apart, size
         a += (i * k + k0) * size
-        if rows > 8 and k * size % 4096 == 0:
+        if rows > 8 and k * size % 2048 == 0:
             # The rows of a tile would share the sets of the cache.
             for r in range(rows):
                 copy_bytes(packed + r * apart, a + r * k * size, depth * size)
