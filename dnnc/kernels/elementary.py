@@ -7,8 +7,8 @@ Bounds of the error, in units in the last place, over all finite arguments unles
     f64   exp 1, log 1; the others are those of the C library
 
 Sources: log, log1p and the f64 exp follow the reductions of FDLIBM (Sun Microsystems, 1993); sin
-and cos use the polynomials of Cephes (Moshier); tanh and erf are odd rational minimax approximations
-on [-7.9, 7.9] and [-3.92, 3.92].
+and cos use the polynomials of Cephes (Moshier); tanh and erf are odd rational minimax
+approximations on [-7.9, 7.9] and [-3.92, 3.92].
 """
 
 from __future__ import annotations
