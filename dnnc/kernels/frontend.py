@@ -21,10 +21,38 @@ machinery: Any = import_module("numba.core.compiler_machinery")
 untyped: Any = import_module("numba.core.untyped_passes")
 typed: Any = import_module("numba.core.typed_passes")
 cpu: Any = import_module("numba.core.cpu")
+lowering: Any = import_module("numba.core.lowering")
 lock: Any = import_module("numba.core.compiler_lock").global_compiler_lock
 Library: Any = import_module("numba.core.codegen").JITCodeLibrary
 
 i64: Any = import_module("numba.core.types").int64
+
+
+class _Lower(lowering.Lower):  # type: ignore[misc]
+    """Code of a function whose variables are numbers: they need not be cleared or let go of."""
+
+    def lower_block(self, block: Any) -> None:
+        self.pre_block(block)
+        for inst in block.body:
+            self.loc = inst.loc
+            self.lower_inst(inst)
+        self.post_block(block)
+
+    def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(lltype, name=name)
+
+    def storevar(self, value: Any, name: str, argidx: int | None = None) -> None:
+        if name in self._singly_assigned_vars:
+            self._blk_local_varmap[name] = value
+        else:
+            self.builder.store(value, self.getvar(name))
+
+
+@machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(typed.BaseNativeLowering):  # type: ignore[misc]
+    _name = "lowering"
+    lowering_class = _Lower
 
 
 class _LeanCompiler(compiler.CompilerBase):  # type: ignore[misc]
@@ -41,7 +69,7 @@ class _LeanCompiler(compiler.CompilerBase):  # type: ignore[misc]
             untyped.FixupArgs,
             typed.NopythonTypeInference,
             typed.AnnotateTypes,
-            typed.NativeLowering,
+            _Lowering,
             typed.NoPythonBackend,
         ):
             passes.add_pass(step, step.__name__)
