@@ -16,7 +16,17 @@ from numba.extending import intrinsic
 from dnnc.kernels.elementary import Arithmetic, Number, exp_negative, log
 from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.vector_ir import I32, I64, calling, internal, masked, splat
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    I32,
+    I64,
+    calling,
+    internal,
+    lane_mask,
+    load_at,
+    splat,
+    store_at,
+)
 
 __all__ = ["ROWS", "dot_pairs", "finish_rows", "scale_row", "softmax_gradient_row", "softmax_rows"]
 
@@ -153,27 +163,19 @@ class _Row:
         self.function = internal(module, name, arguments)
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.tile, self.m = tile, _Vectors(self.b, tile)
-        kind = ir.VectorType(I32, tile.lanes)
-        self.places = ir.Constant(kind, list(range(tile.lanes)))
 
-    def at(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        """Where the vector of elements from `index` on lies."""
-        place = self.b.add(base, self.b.mul(index, I64(self.tile.bytes_each)))
-        return self.b.inttoptr(place, self.m.type.as_pointer())
+    def at(self, base: ir.Value, index: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Where the vector of elements from `index` on lies: the base, and bytes from there."""
+        return self.b.inttoptr(base, BYTES), self.b.mul(index, I64(self.tile.bytes_each))
 
-    def load(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        result = self.b.load(self.at(base, index))
-        result.align = self.tile.bytes_each
-        return result
-
-    def load_some(self, base: ir.Value, index: ir.Value, inside: ir.Value) -> ir.Value:
+    def load(self, base: ir.Value, index: ir.Value, inside: ir.Value | None = None) -> ir.Value:
         """Zero in lanes that are not inside, of which nothing is read."""
-        load, _ = masked(self.b.module, self.m.type)
-        place, align = self.at(base, index), I32(self.tile.bytes_each)
-        return self.b.call(load, [place, align, inside, self.m.constant(0.0)])
+        return load_at(self.b, self.m.type, *self.at(base, index), inside)
 
-    def store(self, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
-        self.b.store(value, self.at(base, index)).align = self.tile.bytes_each
+    def store(
+        self, value: ir.Value, base: ir.Value, index: ir.Value, inside: ir.Value | None = None
+    ) -> None:
+        store_at(self.b, value, *self.at(base, index), inside)
 
     def number(self, base: ir.Value) -> ir.Value:
         """The number at an address, in every lane."""
@@ -191,8 +193,7 @@ class _Row:
 
     def below(self, index: ir.Value, limit: ir.Value) -> ir.Value:
         """Which lanes of the vector from `index` on come before `limit`."""
-        left = self.b.trunc(self.b.sub(limit, index), I32)
-        return self.b.icmp_signed("<", self.places, self.m.all(left))
+        return lane_mask(self.b, self.tile.lanes, self.b.sub(limit, index))
 
     def counted(self, index: ir.Value, count: ir.Value, mask: ir.Value | None) -> ir.Value:
         """Which lanes count."""
@@ -200,11 +201,8 @@ class _Row:
         if mask is None:
             return inside
         kind = ir.VectorType(ir.IntType(8), self.tile.lanes)
-        zeros = ir.Constant(kind, [0] * self.tile.lanes)
-        load, _ = masked(self.b.module, kind)
-        place = self.b.inttoptr(self.b.add(mask, index), kind.as_pointer())
-        flags = self.b.call(load, [place, I32(1), inside, zeros])
-        return self.b.icmp_unsigned("!=", flags, zeros)
+        flags = load_at(self.b, kind, self.b.inttoptr(mask, BYTES), index, inside)
+        return self.b.icmp_unsigned("!=", flags, ir.Constant(kind, [0] * self.tile.lanes))
 
     def score(
         self, row: ir.Value, index: ir.Value, scale: ir.Value, counted: ir.Value | None
@@ -321,12 +319,10 @@ def _write_scale(module: ir.Module, name: str, tile: Tile) -> ir.Function:
     b, m = r.b, r.m
     target, source, count, factor = r.function.args
     number = r.number(factor)
-    _, store = masked(module, m.type)
-    align = I32(tile.bytes_each)
     with loop(b, I64(0), count, tile.lanes) as found:
         inside = r.below(found.index, count)
-        value = r.load_some(source, found.index, inside)
-        b.call(store, [m.mul(value, number), r.at(target, found.index), align, inside])
+        value = m.mul(r.load(source, found.index, inside), number)
+        r.store(value, target, found.index, inside)
     return r.end()
 
 
@@ -339,7 +335,7 @@ def _write_dot(module: ir.Module, name: str, tile: Tile) -> ir.Function:
         starts = [b.add(base, offset) for base in (left, right)]
         with loop(b, I64(0), count, tile.lanes, [m.constant(0.0)]) as found:
             inside = r.below(found.index, count)
-            x, y = (r.load_some(base, found.index, inside) for base in starts)
+            x, y = (r.load(base, found.index, inside) for base in starts)
             found.following = [m.fma(x, y, found.carried[0])]
         place = b.add(target, b.mul(line.index, I64(tile.bytes_each)))
         r.put(m.across(found.carried[0], m.add), place)

@@ -21,7 +21,6 @@ __all__ = [
     "internal",
     "lane_mask",
     "load_at",
-    "masked",
     "prefetch_at",
     "rank_one_update",
     "splat",
@@ -128,7 +127,7 @@ def load_at(
     place = _at(b, kind, base, offset)
     if mask is None:
         return b.load(place, align=_bytes_each(kind))
-    load, _ = masked(b.module, kind)
+    load, _ = _masked(b.module, kind)
     zero = ir.Constant(kind, [0] * kind.count)
     return b.call(load, [place, I32(_bytes_each(kind)), mask, zero])
 
@@ -145,7 +144,7 @@ def store_at(
     if mask is None:
         b.store(value, place, align=alignment)
     else:
-        _, store = masked(b.module, value.type)
+        _, store = _masked(b.module, value.type)
         b.call(store, [value, place, I32(alignment), mask])
 
 
@@ -184,7 +183,7 @@ def _at(b: ir.IRBuilder, kind: ir.Type, base: ir.Value, offset: int | ir.Value) 
     return b.bitcast(b.gep(base, [bytes_on]), kind.as_pointer())
 
 
-def masked(module: ir.Module, vector: ir.VectorType) -> tuple[ir.Function, ir.Function]:
+def _masked(module: ir.Module, vector: ir.VectorType) -> tuple[ir.Function, ir.Function]:
     """The functions `load(place, alignment, mask, otherwise)` and `store(value, place, alignment,
     mask)` on a vector of numbers; what is not in the mask is not touched."""
     pointer, mask = vector.as_pointer(), ir.VectorType(I1, vector.count)
