@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
@@ -22,21 +21,11 @@ from benchmarks.frameworks.with_dnnc import graph_of, prepared, random_variables
 from dnnc.ir.graph import Graph
 from dnnc.passes.pipeline import optimize
 from dnnc.program.ceiling import measure_ceiling
-from dnnc.program.executable import Executable, ProfileEntry
+from dnnc.program.executable import Executable
+from dnnc.program.profile import ProfileEntry, ProfileTotal, total_by
 from dnnc.tuning.decisions import batch
 
-__all__ = ["Kind", "arrays_of", "by_kernel", "main"]
-
-
-@dataclass(slots=True)
-class Kind:
-    """All steps of a program that run the same kernels: how many, and their totals."""
-
-    kernels: str
-    steps: int = 0
-    seconds: float = 0.0
-    flops: int = 0
-    bytes: int = 0
+__all__ = ["arrays_of", "by_kernel", "main"]
 
 
 def arrays_of(case: Case, graph: Graph, variables: Variables) -> Variables:
@@ -50,17 +39,9 @@ def arrays_of(case: Case, graph: Graph, variables: Variables) -> Variables:
     return arrays
 
 
-def by_kernel(entries: Sequence[ProfileEntry]) -> list[Kind]:
+def by_kernel(entries: Sequence[ProfileEntry]) -> list[ProfileTotal]:
     """Steps gathered by their kernels, those that take longest first."""
-    kinds: dict[str, Kind] = {}
-    for entry in entries:
-        name = " + ".join(dict.fromkeys(entry.kernels))
-        kind = kinds.setdefault(name, Kind(name))
-        kind.steps += 1
-        kind.seconds += entry.seconds
-        kind.flops += entry.flops
-        kind.bytes += entry.bytes
-    return sorted(kinds.values(), key=lambda kind: -kind.seconds)
+    return total_by(lambda entry: " + ".join(dict.fromkeys(entry.kernels)), entries)
 
 
 def shortest(run: Executable, arrays: Variables, seconds: float) -> float:
@@ -96,7 +77,7 @@ def show(case: Case, threads: int, seconds: float, console: Console) -> None:
     for kind in kinds:
         rate = kind.flops / kind.seconds
         table.add_row(
-            kind.kernels,
+            kind.name,
             str(kind.steps),
             f"{1e6 * kind.seconds:.1f}",
             f"{kind.seconds / total:.0%}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def made_up(graph: Graph, batch: int) -> dict[str, np.ndarray]:
     import numpy as np
 
     draw = np.random.default_rng(0)
-    sizes = _sizes(graph, batch)
+    sizes = graph.sizes(batch, SIZE)
     arrays: dict[str, np.ndarray] = {}
     for item in graph.inputs:
         shape = item.value.type.concrete(sizes)
@@ -37,14 +36,3 @@ def made_up(graph: Graph, batch: int) -> dict[str, np.ndarray]:
         else:
             arrays[item.name] = np.zeros(shape, dtype.numpy)
     return arrays
-
-
-def _sizes(graph: Graph, batch: int) -> Mapping[str, int]:
-    """A size for each symbol: `batch` for that of the examples, its bound or `SIZE` for others."""
-    sizes = dict.fromkeys(graph.symbols, SIZE)
-    for symbol, bound in graph.bounds.items():
-        sizes[symbol] = bound.constant or SIZE
-    for item in graph.inputs:
-        if item.role == "data" and item.value.shape:
-            sizes.update(dict.fromkeys(item.value.shape[0].symbols, batch))
-    return sizes

@@ -19,26 +19,16 @@ if TYPE_CHECKING:
 
     from dnnc.ir.graph import Graph, Node, Value
     from dnnc.model import Program
-
-
-@dataclass(slots=True)
-class Layer:
-    """A layer's share of a program: `seconds` in all its steps, `flops` counted for them."""
-
-    name: str
-    seconds: float = 0.0
-    flops: int = 0
-    bytes: int = 0
-    steps: int = 0
+    from dnnc.program.profile import ProfileTotal
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One program: `name` says which, `sizes` the shapes of its data."""
+    """One program and its layers: `name` says which, `sizes` the shapes of its data."""
 
     name: str
     sizes: str
-    layers: list[Layer]
+    layers: list[ProfileTotal]
 
     @property
     def seconds(self) -> float:
@@ -97,6 +87,7 @@ def _graphs(program: Program, name: str) -> list[tuple[str, Graph, int]]:
 def _profile(title: str, graph: Graph, size: int, repeat: int) -> Profile:
     from dnnc.passes.pipeline import optimize
     from dnnc.program.executable import Executable
+    from dnnc.program.profile import total_by
     from dnnc.tuning.decisions import batch
 
     with batch(size):
@@ -105,20 +96,14 @@ def _profile(title: str, graph: Graph, size: int, repeat: int) -> Profile:
     executable = Executable(graph)
     executable({key: array.copy() for key, array in inputs.items()})
     weights = _weights(graph)
-    layers: dict[str, Layer] = {}
-    for entry in executable.profile(inputs, repeat):
-        name = _name(entry.node, weights)
-        layer = layers.setdefault(name, Layer(name))
-        layer.seconds += entry.seconds
-        layer.flops += entry.flops
-        layer.bytes += entry.bytes
-        layer.steps += 1
+    entries = executable.profile(inputs, repeat)
+    layers = total_by(lambda entry: _name(entry.node, weights), entries)
     shapes = (
         f"{item.name} {list(inputs[item.name].shape)}"
         for item in graph.inputs
         if item.role == "data"
     )
-    return Profile(title, ", ".join(shapes), list(layers.values()))
+    return Profile(title, ", ".join(shapes), layers)
 
 
 def _weights(graph: Graph) -> dict[Value, str]:
@@ -168,6 +153,8 @@ def _show(profiles: Iterable[Profile], ceiling: float, threads: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dnnc.program.profile import ProfileTotal
+
     # Lines in a file or a pipe are as long as they need to be.
     width = None if sys.stdout.isatty() else 160
     console = Console(no_color=not colours(sys.stdout), highlight=False, width=width)
@@ -175,12 +162,11 @@ def _show(profiles: Iterable[Profile], ceiling: float, threads: int) -> None:
         table = Table(box=None, pad_edge=False, title_justify="left", title=profile.name)
         for heading in ("layer", "steps", "µs", "share", "MFLOP", "GFLOP/s", "of ceiling"):
             table.add_column(heading, justify="left" if heading == "layer" else "right")
-        total = Layer("total")
-        for layer in sorted(profile.layers, key=lambda layer: -layer.seconds):
+        for layer in profile.layers:
             table.add_row(*_cells(layer, profile.seconds, ceiling))
-            total.seconds += layer.seconds
-            total.flops += layer.flops
-            total.steps += layer.steps
+        total = ProfileTotal("total", profile.seconds)
+        total.flops = sum(layer.flops for layer in profile.layers)
+        total.steps = sum(layer.steps for layer in profile.layers)
         table.add_row(*_cells(total, profile.seconds, ceiling), style="bold")
         console.print(table, f"  {profile.sizes}", sep="\n")
         console.print()
@@ -190,7 +176,7 @@ def _show(profiles: Iterable[Profile], ceiling: float, threads: int) -> None:
     )
 
 
-def _cells(layer: Layer, whole: float, ceiling: float) -> tuple[str, ...]:
+def _cells(layer: ProfileTotal, whole: float, ceiling: float) -> tuple[str, ...]:
     rate = layer.flops / layer.seconds if layer.seconds else 0.0
     return (
         layer.name,

@@ -200,6 +200,17 @@ class Graph:
     def symbols(self) -> frozenset[str]:
         return frozenset().union(*(item.value.type.symbols for item in self.inputs))
 
+    def sizes(self, batch: int, other: int) -> dict[str, int]:
+        """A size for each symbol: `batch` for that of the examples, and for others their bound, or
+        `other` where that is not a number."""
+        sizes = dict.fromkeys(self.symbols, other)
+        for symbol, bound in self.bounds.items():
+            sizes[symbol] = bound.constant or other
+        for item in self.inputs:
+            if item.role == "data" and item.value.shape:
+                sizes.update(dict.fromkeys(item.value.shape[0].symbols, batch))
+        return sizes
+
     def input(self, name: str) -> Input:
         """The input of that name; KeyError where there is none."""
         for item in self.inputs:

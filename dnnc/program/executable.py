@@ -6,7 +6,6 @@ import ctypes
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,29 +21,16 @@ from dnnc.program.locations import CallItem, LoopItem, leaves
 from dnnc.program.memory import address_of, round_up
 from dnnc.program.plan import Plan, make_plan
 from dnnc.program.precompile import from_both_ends, helped
+from dnnc.program.profile import ProfileEntry
 from dnnc.program.show import needed_kernels, show_kernels
 from dnnc.program.team import Team, aligned, default_threads, team
 
-__all__ = ["Executable", "ProfileEntry"]
+__all__ = ["Executable"]
 
 #: Programs that take less than this on one thread do not wake the team. Seconds.
 _ALONE_SECONDS = 8e-6
 #: What the clock can tell apart.
 _LEAST_SECONDS = 5e-8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ProfileEntry:
-    """One step of a program: its kernels, the node it computes, and what it costs.
-
-    `seconds` is the shortest of several runs; `flops` and `bytes` are counts for the whole step.
-    """
-
-    kernels: tuple[str, ...]
-    node: Node | None
-    seconds: float
-    flops: int
-    bytes: int
 
 
 class Executable:

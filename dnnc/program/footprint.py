@@ -26,12 +26,7 @@ def memory_budget(
     size: int, graph: Graph, batch: int, threads: int | None = None, span: Span | None = None
 ) -> Budget:
     """A budget of `size` bytes for the program of a graph with so many examples in a batch."""
-    sizes = dict.fromkeys(graph.symbols, batch)
-    for name, bound in graph.bounds.items():
-        sizes[name] = bound.constant or batch
-    for item in graph.inputs:
-        if item.role == "data" and item.value.shape:
-            sizes.update(dict.fromkeys(item.value.shape[0].symbols, batch))
+    sizes = graph.sizes(batch, batch)
     measure = partial(_footprint, sizes=sizes, threads=threads or default_threads(), known={})
     return Budget(size, batch, measure, span)
 

@@ -22,7 +22,7 @@ from benchmarks.report import Report, show
 from benchmarks.speed import Settings, Speed, Timing, disagreement
 from benchmarks.steps import arrays_of, by_kernel
 from dnnc.ir.interpret import interpret
-from dnnc.program.executable import ProfileEntry
+from dnnc.program.profile import ProfileEntry
 
 BRIEF = Settings(threads=1, rounds=2, seconds=0.001, least=2)
 
@@ -188,7 +188,7 @@ def test_steps_are_gathered_by_kernel() -> None:
         ProfileEntry(("matmul",), None, 3.0, 20, 2),
     ]
     first, second = by_kernel(entries)
-    assert (first.kernels, first.steps) == ("copy + matmul", 1)
+    assert (first.name, first.steps) == ("copy + matmul", 1)
     assert (second.seconds, second.flops, second.bytes) == (5.0, 30, 3)
 
 
