@@ -22,10 +22,27 @@ untyped: Any = import_module("numba.core.untyped_passes")
 typed: Any = import_module("numba.core.typed_passes")
 cpu: Any = import_module("numba.core.cpu")
 lowering: Any = import_module("numba.core.lowering")
+interpreter: Any = import_module("numba.core.interpreter")
 lock: Any = import_module("numba.core.compiler_lock").global_compiler_lock
 Library: Any = import_module("numba.core.codegen").JITCodeLibrary
 
 i64: Any = import_module("numba.core.types").int64
+
+
+class _Interpreter(interpreter.Interpreter):  # type: ignore[misc]
+    """From bytecode to Numba's form of it, without looking for `with` and for dictionaries."""
+
+    def post_process(self, peepholes: Any, func_ir: Any) -> Any:
+        return super().post_process([interpreter.peep_hole_list_to_tuple], func_ir)
+
+
+@machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _Interpretation(untyped.TranslateByteCode):  # type: ignore[misc]
+    _name = "interpretation"
+
+    def run_pass(self, state: Any) -> bool:
+        state["func_ir"] = _Interpreter(state["func_id"]).interpret(state["bc"])
+        return True
 
 
 class _Lower(lowering.Lower):  # type: ignore[misc]
@@ -65,7 +82,7 @@ class _LeanCompiler(compiler.CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> list[Any]:
         passes = machinery.PassManager("kernel")
         for step in (
-            untyped.TranslateByteCode,
+            _Interpretation,
             untyped.FixupArgs,
             typed.NopythonTypeInference,
             typed.AnnotateTypes,

@@ -138,9 +138,9 @@ def _alias_metadata(module: ir.Module, buffer: int) -> tuple[Any, Any]:
 
 def _new_alias_metadata(module: ir.Module, buffer: int) -> tuple[Any, Any]:
     domain = module.add_metadata(["dnnc"])
-    scopes = [module.add_metadata([f"dnnc.buffer.{k}", domain]) for k in range(_CLASSES)]
-    others = [scope for k, scope in enumerate(scopes) if k != buffer]
-    return module.add_metadata([scopes[buffer]]), module.add_metadata(others)
+    scopes = [module.add_metadata([f"dnnc.buffer.{k}", domain]) for k in range(buffer + 1)]
+    # Of two accesses it is enough that one tells that it keeps clear of the other.
+    return module.add_metadata(scopes[buffer:]), module.add_metadata(scopes[:buffer])
 
 
 @intrinsic

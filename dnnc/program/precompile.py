@@ -128,16 +128,17 @@ def main() -> None:
     gc.disable()
     for kernel in team_kernels():
         prepare_kernel(kernel)
-    pipe = sys.stdin.buffer
-    text = pipe.read(int(pipe.readline() or b"0")).decode()
-    if not text:
-        return
+    # The first process has not come to its plan yet: what ours will need is imported meanwhile.
     from dnnc.ir.text import parse_graph
     from dnnc.kernels.load import load_lowerings
     from dnnc.program.plan import make_plan
     from dnnc.program.show import needed_kernels
 
     load_lowerings()
+    pipe = sys.stdin.buffer
+    text = pipe.read(int(pipe.readline() or b"0")).decode()
+    if not text:
+        return
     kernels = from_both_ends(needed_kernels(make_plan(parse_graph(text))))
     for kernel in reversed(kernels):
         if select.select([pipe], [], [], 0)[0]:
