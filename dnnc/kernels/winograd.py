@@ -108,7 +108,8 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
             spread(
                 slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), vector,
                 slot(args, _SLAB), slot(args, _IN),
-                slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
+                slot(args, _H), slot(args, _W),
+                slot(args, _C), slot(args, _C), slot(args, _FILLED),
                 slot(args, _TOP), slot(args, _LEFT), slot(args, _ACROSS), slot(args, _DOWN),
                 band, end,
             )  # fmt: skip

@@ -184,13 +184,14 @@ def build_fetch(scheme: Scheme) -> Callable[..., None]:
 
 
 def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
-    """`f(target, step, room, block, slab, source, h, w, c, filled, top, left, across, down, band,
-    end)`: the tiles of the bands from `band` to `end`, transformed.
+    """`f(target, step, room, block, slab, source, h, w, channels, c, filled, top, left, across,
+    down, band, end)`: the tiles of the bands from `band` to `end`, transformed.
 
-    With `side` "bt" the source is the input of the convolution, [N, h, w, c] with its padding, and
-    tiles overlap; with "a" it is the gradient of the result. `slab` is memory for a run. Matrix f
-    of the target is at `target + f * step`, [block, tile, channel of the block], with `room` tiles
-    and `block` bytes of channels, which are one vector or a panel.
+    With `side` "bt" the source is the input of the convolution, [N, h, w] with its padding, and
+    tiles overlap; with "a" it is the gradient of the result. Pixels have so many `channels`, of
+    which `c` are taken from the source on and filled up to `filled`. `slab` is memory for a run.
+    Matrix f of the target is at `target + f * step`, [block, tile, channel of the block], with
+    `room` tiles and `block` bytes of channels, which are one vector or a panel.
     """
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd_ir import both_sides, transposed
@@ -205,7 +206,8 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
 
     def spread(
         target: int, step: int, room: int, block: int, slab: int, source: int, h: int, w: int,
-        c: int, filled: int, top: int, left: int, across: int, down: int, band: int, end: int,
+        channels: int, c: int, filled: int, top: int, left: int, across: int, down: int,
+        band: int, end: int,
     ) -> None:  # fmt: skip
         columns = across * results + overlap
         pixel = filled * size
@@ -213,8 +215,9 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
             image, row = band // down, band % down
             run = min(down - row, end - band)
             lines = run * results + overlap
-            at = source + image * h * w * c * size
-            fill(slab, at, h, w, c, filled, row * results - top, lines, -left, columns)
+            at = source + image * h * w * channels * size
+            y = row * results - top
+            fill(slab, at, h, w, channels, c, filled, y, lines, -left, columns)
             for i in range(run):
                 for j in range(across):
                     at, to = slab + (i * columns + j) * results * pixel, target
@@ -234,15 +237,16 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
 
 
 def _build_fill(tile: Tile) -> Callable[..., None]:
-    """`f(slab, image, height, width, channels, filled, y, lines, x, columns)`: `lines` by `columns`
-    pixels of the image at address `image` from line y and column x on, 0 outside of it."""
+    """`f(slab, image, height, width, channels, c, filled, y, lines, x, columns)`: `lines` by
+    `columns` pixels of the image at address `image` from line y and column x on, 0 outside of it;
+    of their channels the first `c`, filled up with zeros."""
     from dnnc.kernels.intrinsics import copy_bytes, zero_bytes
 
     size = tile.bytes_each
 
     def fill(
-        slab: int, image: int, height: int, width: int, channels: int, filled: int, y: int,
-        lines: int, x: int, columns: int,
+        slab: int, image: int, height: int, width: int, channels: int, c: int, filled: int,
+        y: int, lines: int, x: int, columns: int,
     ) -> None:  # fmt: skip
         first = min(max(-x, 0), columns)
         last = max(min(columns, width - x), first)
@@ -258,8 +262,8 @@ def _build_fill(tile: Tile) -> Callable[..., None]:
                 copy_bytes(to + first * pixel, source, (last - first) * pixel)
             else:
                 for j in range(first, last):
-                    copy_bytes(to + j * pixel, source, channels * size)
-                    zero_bytes(to + j * pixel + channels * size, pixel - channels * size)
+                    copy_bytes(to + j * pixel, source, c * size)
+                    zero_bytes(to + j * pixel + c * size, pixel - c * size)
                     source += channels * size
             zero_bytes(to + last * pixel, (columns - last) * pixel)
 

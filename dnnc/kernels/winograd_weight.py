@@ -2,9 +2,9 @@
 
 The gradient of `Y = A^T [(G w G^T) * (B^T x B)] A` by w is `G^T [(B^T x B) * (A dY A^T)] G`, summed
 over tiles, channels times outputs: for each product one matrix product whose depth are the
-tiles. Images are cut into chunks, whose number depends on sizes alone; each chunk sums into a
-partial result of its own, and a second call adds those in order and transforms them back. So
-threads share images, and the sums are the same for any number of threads.
+tiles. Images are cut into chunks, and outputs into groups where they are many, by sizes alone; each
+chunk sums into a partial result of its own, and a second call adds those in order and transforms
+them back. So threads share images and outputs, and the sums are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["winograd_weight_calls"]
 #: Channels that are transformed back at a time.
 _SOME = 4
 _PARTIAL, _IN, _DY, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS, _WIDTH = range(
+_ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS, _GROUPS = range(
     12, 22
 )
-_SLAB, _V, _D = range(22, 25)
+_WIDTH, _SLAB, _V, _D = range(22, 26)
 
 
 def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
@@ -37,14 +37,14 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     v_step = scheme.spread(room * scheme.filled)
     d_step = scheme.spread(room * scheme.filled_outputs)
     each = products * scheme.filled * scheme.filled_outputs * size
-    chunks = 8 if each <= 256 * 1024 else 4
+    chunks, groups = _division(scheme, each)
     partial = Scratch(dim(chunks * each))
     slab = max(
         scheme.slab(bands, scheme.filled, scheme.taps - 1),
         scheme.slab(bands, scheme.filled_outputs, 0),
     )
     blocks = (scheme.across, scheme.down, bands, v_step, d_step)
-    filled = (scheme.filled, scheme.filled_outputs, room, chunks, scheme.width)
+    filled = (scheme.filled, scheme.filled_outputs, room, chunks, groups, scheme.width)
     sums = Call(
         make_kernel("winograd_weight", lambda: _build_sums(scheme), *scheme.code, unrolled=False),
         (
@@ -76,10 +76,24 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     return [sums, join]
 
 
+def _division(scheme: Scheme, each: int) -> tuple[int, int]:
+    """Chunks of images and groups of outputs, for partial results of `each` so many bytes.
+
+    A chunk costs memory for a partial result, and a group that the image is transformed for it
+    anew where another thread takes it.
+    """
+    if each <= 256 * 1024:
+        return 8, 1
+    groups = max(scheme.filled_outputs // 64, 1) if each > 1024 * 1024 else 1
+    return max(4 // groups, 1), groups
+
+
 def _bands(scheme: Scheme) -> int:
-    """Bands in a block, as the budget allows."""
-    each = (scheme.filled + scheme.filled_outputs) * scheme.tile.bytes_each
-    tiles = BUDGET // (scheme.count**2 * each)
+    """Bands in a block: as the budget allows, or as many as make up for reading and writing the
+    partial result for each block."""
+    inputs, outputs = scheme.filled, scheme.filled_outputs
+    tiles = BUDGET // (scheme.count**2 * (inputs + outputs) * scheme.tile.bytes_each)
+    tiles = max(tiles, inputs * outputs // (inputs + outputs))
     return max(min(tiles, 128) // scheme.across, 1)
 
 
@@ -95,40 +109,50 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
     vector = scheme.tile.lanes * size
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        images, chunks, most = slot(args, _N), slot(args, _CHUNKS), slot(args, _BANDS)
-        panel = slot(args, _WIDTH) * size
+        images, most = slot(args, _N), slot(args, _BANDS)
+        chunks, groups, width = slot(args, _CHUNKS), slot(args, _GROUPS), slot(args, _WIDTH)
         across, down, slab = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _SLAB)
-        each = products * slot(args, _FILLED) * slot(args, _FILLED_DY) * size
-        start, stop = share(chunks, 1, tid, threads)
-        for chunk in range(start, stop):
-            target = slot(args, _PARTIAL) + chunk * each
+        panels, panel = slot(args, _FILLED_DY) // width, slot(args, _FILLED) * width * size
+        unit, stop = share(chunks * groups, 1, tid, threads)
+        while unit < stop:
+            # What a thread does of a chunk it does for the same transformed images.
+            chunk = unit // groups
+            group = unit - chunk * groups
+            last_group = min(groups, group + stop - unit)
+            unit += last_group - group
+            p, last_p = group * panels // groups, last_group * panels // groups
+            target = slot(args, _PARTIAL) + (chunk * products * panels + p) * panel
+            dy = slot(args, _DY) + p * width * size
+            some = min(slot(args, _O), last_p * width) - p * width
             first = images * chunk // chunks * down
             last = images * (chunk + 1) // chunks * down
             if first == last:
-                zero_bytes(target, each)
+                for f in range(products):
+                    zero_bytes(target + f * panels * panel, (last_p - p) * panel)
             for band in range(first, last, most):
                 end = min(band + most, last)
                 inputs(
                     slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), vector, slab,
-                    slot(args, _IN),
-                    slot(args, _H), slot(args, _W), slot(args, _C), slot(args, _FILLED),
+                    slot(args, _IN), slot(args, _H), slot(args, _W),
+                    slot(args, _C), slot(args, _C), slot(args, _FILLED),
                     slot(args, _TOP), slot(args, _LEFT), across, down, band, end,
                 )  # fmt: skip
                 gradients(
-                    slot(args, _D), slot(args, _D_STEP), slot(args, _ROOM), panel, slab,
-                    slot(args, _DY),
-                    slot(args, _HO), slot(args, _WO), slot(args, _O), slot(args, _FILLED_DY),
+                    slot(args, _D), slot(args, _D_STEP), slot(args, _ROOM), width * size, slab,
+                    dy, slot(args, _HO), slot(args, _WO),
+                    slot(args, _O), some, (last_p - p) * width,
                     0, 0, across, down, band, end,
                 )  # fmt: skip
-                multiply(args, target, band, end, min(end + most, last), band > first)
+                multiply(args, target, last_p - p, band, end, min(end + most, last), band > first)
         return 0
 
     return kernel
 
 
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, target, band, end, after, add)`: channels times outputs for every product and panel,
-    of the tiles of the bands from `band` to `end`; the next block goes to `after`."""
+    """`f(args, target, some, band, end, after, add)`: channels times outputs for every product and
+    `some` panels, of the tiles of the bands from `band` to `end`; the next block goes to `after`.
+    """
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
@@ -136,23 +160,25 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     products = subroutine(build_products(scheme, transposed=True))
     fetch = subroutine(build_fetch(scheme))
 
-    def multiply(args: int, target: int, band: int, end: int, after: int, add: int) -> None:
+    def multiply(
+        args: int, target: int, some: int, band: int, end: int, after: int, add: int
+    ) -> None:
         room, filled, down = slot(args, _ROOM), slot(args, _FILLED), slot(args, _DOWN)
         width, tiles = slot(args, _WIDTH), (end - band) * slot(args, _ACROSS)
         line = slot(args, _W) * slot(args, _C) * size
         line_dy = slot(args, _WO) * slot(args, _O) * size
-        panels = slot(args, _FILLED_DY) // width
         for f in range(count):
             fetch(slot(args, _IN), slot(args, _H), line, down, end, after, f)
             fetch(slot(args, _DY), slot(args, _HO), line_dy, down, end, after, f)
             v = slot(args, _V) + f * slot(args, _V_STEP)
             d = slot(args, _D) + f * slot(args, _D_STEP)
-            for p in range(panels):
+            to = target + f * slot(args, _FILLED_DY) * filled * size
+            for p in range(some):
                 b = d + p * room * width * size
                 for block in range(filled // lanes):
                     a = v + block * room * lanes * size
-                    products(lanes, width, a, 0, 1, tiles, b, target, add)
-                    target += lanes * width * size
+                    products(lanes, width, a, 0, 1, tiles, b, to, add)
+                    to += lanes * width * size
 
     return multiply
 

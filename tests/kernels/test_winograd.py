@@ -27,6 +27,8 @@ CASES = [
     (3, 32, 64, 14, 14, 5, 2, (2, 2, 2, 2)),
     (0, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
 ]
+#: So many outputs that threads share them in groups.
+MANY = [(3, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1)), (0, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1))]
 
 
 def dims(*sizes):
@@ -68,7 +70,7 @@ def test_convolution(run_node, case, backward, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *MANY])
 def test_gradient_by_weight(run_node, case, dtype):
     n, c, o, h, w, k, results, pads = case
     x = draw(n, h, w, c, dtype=dtype)
