@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from dnnc.kernels.conv_last_slots import (
     BACKWARD,
-    BUDGET,
     CHANNELS,
     DH,
     DW,
@@ -22,6 +21,7 @@ from dnnc.kernels.conv_last_slots import (
     KW,
     MOST_PIXELS,
     PIXELS,
+    ROOM,
     SH,
     SW,
     TABLE,
@@ -69,7 +69,7 @@ def build_start(size: int) -> Callable[[int], tuple[int, int, int]]:
         line = (w if inside else (u1 - u0 - 1) * step_u + reach_u) * slot(args, C) * size
         taps(args, line)
         put(slot(args, WORDS), TABLE, -1)
-        fitting = (BUDGET // max(line, 1) - reach) // step + 1
+        fitting = (slot(args, ROOM) // max(line, 1) - reach) // step + 1
         return inside, line, max(min(fitting, MOST_PIXELS // max(u1 - u0, 1), q1 - q0), 1)
 
     return start

@@ -31,13 +31,13 @@ GROUPS, CHANNELS, COLUMNS = range(10, 13)
 KH, KW, SH, SW, DH, DW, TOP, LEFT, BACKWARD, EACH = range(13, 23)
 #: The code of strips as wide as tiles, and of those of at most one vector.
 STRIP, NARROW, SLAB, TAPS, PIXELS, WORDS = range(23, 29)
-#: Columns of a tile, and so of a strip.
-WIDE = 29
-OWN = 30
+#: Columns of a tile, and so of a strip; bytes of a slab, of whose lines at least one is taken.
+WIDE, ROOM = 29, 30
+OWN = 31
 
-#: Bytes of a slab, which stays in the second-level cache.
+#: Bytes of a slab that stays in the second-level cache.
 BUDGET = 128 * 1024
-#: Grid points of a slab, of whose lines at least one is always taken.
+#: Most grid points of a slab.
 MOST_PIXELS = 1024
 #: Where the words of a region, and the columns of the table of pixels, lie among WORDS.
 REGION, TABLE = Strip.WORDS * 8, Strip.WORDS + Region.WORDS
@@ -120,8 +120,9 @@ def common_slots(
     weight: tuple[Dim, ...],
     backward: bool,
     strips: tuple[Kernel, Kernel],
+    room: int = BUDGET,
 ) -> tuple[Argument, ...]:
-    """The slots from N on, for slabs of `image` and the other image `outputs`."""
+    """The slots from N on, for slabs of `image`, of `room` bytes, and the other image `outputs`."""
     kh, kw = weight[2:]
     groups, channels = dim(op.groups), image.shape[3] // op.groups
     if form.each:
@@ -140,21 +141,29 @@ def common_slots(
         int(backward),
         int(form.each),
     )
+    slab = _slab_bytes(op, form, image, outputs, (kh, kw), backward, room)
     return (
         *(Integer.of(size) for size in sizes),
         *(Code(strip) for strip in strips),
-        Scratch(_slab_bytes(op, form, image, outputs, (kh, kw), backward), per_thread=True),
+        Scratch(slab, per_thread=True),
         Scratch(kh * kw * channels * 8, per_thread=True),
         Scratch((outputs.shape[2] + MOST_PIXELS) * 8, per_thread=True),
         Scratch(dim(8 * (TABLE + 1)), per_thread=True),
         Integer.of(form.tile.columns),
+        Integer.of(room),
     )
 
 
 def _slab_bytes(
-    op: Any, form: Form, image: Value, outputs: Value, kernel: tuple[Dim, Dim], backward: bool
+    op: Any,
+    form: Form,
+    image: Value,
+    outputs: Value,
+    kernel: tuple[Dim, Dim],
+    backward: bool,
+    room: int,
 ) -> Dim:
-    """Bytes for a slab of one line of the grid or of the budget, whichever is more."""
+    """Bytes for a slab of one line of the grid or of so much room, whichever is more."""
     pads = [pad.constant for pad in op.pads]
     if not backward and all(pad is not None and pad <= 0 for pad in pads):
         return dim(64)
@@ -164,4 +173,4 @@ def _slab_bytes(
         columns = columns * op.strides[1]
     line: Dim = (columns + wide) * image.shape[3] * form.tile.bytes_each
     lines: Dim = line * high
-    return lines + BUDGET
+    return lines + room

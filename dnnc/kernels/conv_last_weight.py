@@ -35,6 +35,7 @@ from dnnc.kernels.conv_last_slots import (
     OUT,
     OWN,
     PIXELS,
+    ROOM,
     SLAB,
     STRIP,
     TABLE,
@@ -60,6 +61,9 @@ __all__ = ["conv_last_weight_calls"]
 _CHUNKS, _COPY = range(OWN, OWN + 2)
 #: The most rows of dw's transpose that are joined at a time.
 _JOINED = 48
+#: Bytes of a partial result that stays in the second-level cache, and pixels to add at a time to
+#: one that does not.
+_KEPT, _DEEP = 512 * 1024, 256
 #: Taps in a run that make a tile with enough sums.
 _SHORTEST_RUN = 8
 
@@ -101,7 +105,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
             partial,
             Buffer(x),
             Buffer(dy),
-            *common_slots(op, form, x, dy, dw.shape, False, strips),
+            *common_slots(op, form, x, dy, dw.shape, False, strips, _room(dw)),
             Integer.of(chunks),
             Scratch(pixels * (tile.columns * size), per_thread=True),
         ),
@@ -129,6 +133,15 @@ def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> Runs | None:
     return Runs(runs.steps, runs.step, runs.rows, runs.pitch)
 
 
+def _room(dw: Value) -> int:
+    """Bytes of a slab: more where a partial result, which every slab adds to, leaves the cache."""
+    elements, size = dw.type.elements.constant, dw.type.dtype.size
+    if elements is None or elements * size <= _KEPT:
+        return BUDGET
+    channels = dw.shape[1].constant or 0
+    return max(BUDGET, _DEEP * channels * size)
+
+
 def _chunks(dw: Value) -> int:
     """Parts of the lines: many for small weights, where each thread should find some."""
     elements = dw.type.elements.constant
@@ -154,7 +167,7 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
         # Small images go several at a time.
         together = 1
         if lines >= ho:
-            together = BUDGET // max(((ho - 1) * step + reach) * line, 1)
+            together = slot(args, ROOM) // max(((ho - 1) * step + reach) * line, 1)
             together = max(min(together, MOST_PIXELS // max(ho * wo, 1)), 1)
         depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
         most = slot(args, WIDE)

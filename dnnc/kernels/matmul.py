@@ -95,7 +95,8 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
         tile, other = two, Code(turned_kernel(two, columns))
     elif not packed and not flip_a and _may_be_dots(n, depth, flip_b):
         other = Code(dot_kernel(tile))
-    panels = _panels(n, tile) * DEPTH * tile.columns * tile.bytes_each
+    longest = DEPTH if depth.constant is None else min(depth.constant, DEPTH)
+    panels = _panels(n, tile) * longest * tile.columns * tile.bytes_each
     if isinstance(other, Code) and not flip_a and not flip_b:
         panels = max(panels, turned_bytes(DOTS_COLUMNS, depth.constant or 0, tile.bytes_each))
     rows = _row_block(tile)
@@ -237,16 +238,17 @@ def _build_region(widest: Tile) -> Callable[..., None]:
                 k0 = q * block
                 depth = min(block, k - k0)
                 for p in range(max(g, there), last):
-                    pack(args, b, p, p - g, k0, depth)
+                    pack(args, b, p, (p - g) * block, k0, depth)
                 for i in range(row, stop, block_rows):
                     rows = min(block_rows, stop - i)
-                    multiply(args, matrix, i, rows, g, last, k0, depth, there)
+                    multiply(args, matrix, i, rows, g, last, k0, depth, block, there)
 
     return region
 
 
 def _build_pack(widest: Tile) -> Callable[..., None]:
-    """`f(args, b, p, place, k0, depth)`: panel `p` of the matrix at `b`, from row `k0` on."""
+    """`f(args, b, p, row, k0, depth)`: panel `p` of the matrix at `b`, from row `k0` on, to the
+    memory for panels from that `row` on."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.packing import build_pack, build_transpose
     from dnnc.kernels.subroutine import shared
@@ -255,9 +257,9 @@ def _build_pack(widest: Tile) -> Callable[..., None]:
     transpose = shared(build_transpose, widest.bytes_each)
     size = widest.bytes_each
 
-    def pack(args: int, b: int, p: int, place: int, k0: int, depth: int) -> None:
+    def pack(args: int, b: int, p: int, row: int, k0: int, depth: int) -> None:
         n, k, wide = slot(args, slots.N), slot(args, slots.K), slot(args, slots.WIDE)
-        target = slot(args, slots.PANELS) + place * DEPTH * wide * size
+        target = slot(args, slots.PANELS) + row * wide * size
         columns = min(n - p * wide, wide)
         if slot(args, slots.FLIP_B):
             source = b + (p * wide * k + k0) * size
@@ -288,6 +290,7 @@ def _build_multiply(widest: Tile) -> Callable[..., None]:
         last: int,
         k0: int,
         depth: int,
+        block: int,
         there: int,
     ) -> None:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
@@ -307,7 +310,7 @@ def _build_multiply(widest: Tile) -> Callable[..., None]:
                 c_row = n * size
                 c = slot(args, slots.OUT) + (matrix * m + i) * c_row + p * wide * size
             columns = min(n - p * wide, wide)
-            b, b_step = slot(args, slots.PANELS) + (p - g) * DEPTH * wide * size, wide * size
+            b, b_step = slot(args, slots.PANELS) + (p - g) * block * wide * size, wide * size
             if width:
                 inside = 0 if width == wide else p * wide % width
                 b = slot(args, slots.B) + ((p * wide - inside) * k + k0 * width + inside) * size

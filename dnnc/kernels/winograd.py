@@ -22,6 +22,9 @@ __all__ = ["winograd_calls"]
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH = range(12, 20)
 _SLAB, _V, _M, _RESULT, _REGION, _STREAMS = range(20, 26)
+#: Bytes of weights that stay in the second-level cache beside a block, and how many tiles are
+#: multiplied by a weight in the time in which it comes from the next one.
+_KEPT, _STREAMING = 1024 * 1024, 12
 #: Images as large as the result that a block reads or writes at its end.
 _MOST_STREAMS = 4
 _FLAT, _EPILOGUE, _SLOTS = range(_STREAMS + _MOST_STREAMS, _STREAMS + _MOST_STREAMS + 3)
@@ -71,18 +74,22 @@ def _streams(y: Value, epilogue: Epilogue | None) -> list[Argument]:
 
 
 def _bands(scheme: Scheme) -> int:
-    """Bands in a block: as the budget allows, and tiles that fill the register tile."""
-    each = (scheme.filled + scheme.width) * scheme.tile.bytes_each
-    most = BUDGET // (scheme.count**2 * each) // scheme.across
-    rows = scheme.rows
-    options = range(1, max(min(most, 64 // scheme.across), 1) + 1)
+    """Bands in a block: as the budget allows, or more where weights have to be read anew for each
+    block from beyond the second-level cache; and tiles that fill the register tile."""
+    each = scheme.count**2 * (scheme.filled + scheme.width) * scheme.tile.bytes_each
+    weights = scheme.count**2 * scheme.filled * scheme.filled_outputs * scheme.tile.bytes_each
+    streamed, rows = weights > _KEPT, scheme.rows
+    most = 64 if streamed else min(BUDGET // each, 64)
+    # Time to write and read transformed tiles beyond that cache, in that of their products.
+    beyond = 25 * (1 / scheme.filled + 1 / scheme.filled_outputs)
 
-    def waste(bands: int) -> float:
-        """Rows of register tiles for each tile, and something for each block."""
+    def cost(bands: int) -> float:
+        """Time for each tile, in that of its products where no row of a register tile is void."""
         tiles = bands * scheme.across
-        return -(-tiles // rows) * rows / tiles + 2 / tiles
+        block = (2 + _STREAMING * streamed) / tiles
+        return -(-tiles // rows) * rows / tiles + block + beyond * (tiles * each > BUDGET)
 
-    return min(options, key=waste)
+    return min(range(1, max(most // scheme.across, 1) + 1), key=cost)
 
 
 def _build(scheme: Scheme) -> Callable[[int, int, int], int]:

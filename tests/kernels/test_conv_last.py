@@ -49,6 +49,8 @@ CASES = [
     ((13, 4, 4, 33), (70, 33, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     ((2, 70, 70, 16), (16, 16, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
 ]
+#: A weight that leaves the cache.
+LARGE = ((3, 7, 9, 130), (140, 130, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1)
 
 
 def movement(case):
@@ -98,7 +100,7 @@ def test_by_input(run_node, case, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, LARGE], ids=str)
 def test_by_weight(run_node, case, dtype):
     x, w = draw(*case[0], dtype=dtype), draw(*case[1], dtype=dtype)
     dy = draw(*output_shape(x, w, case), dtype=dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dnnc.ir.dims import Dim, dim
+from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.ops.base import Operator, apply
 from dnnc.ops.channels_last import (
@@ -14,7 +14,9 @@ from dnnc.ops.channels_last import (
     PackWeights,
 )
 from dnnc.ops.conv import Conv, ConvInputGradient, Convolution, ConvWeightGradient, Movement
+from dnnc.ops.linear import MatMul
 from dnnc.ops.pool import Pooling, SumPoolGradient
+from dnnc.ops.shape import Reshape
 from dnnc.ops.windows import Padding
 from dnnc.passes.fast_convolution import Step, winograd_tile
 from dnnc.passes.layout.images import last_shape
@@ -22,6 +24,8 @@ from dnnc.passes.layout.images import last_shape
 __all__ = ["Packing", "is_image_node", "pool_last"]
 
 _ONES = (dim(1), dim(1))
+#: Least elements of a weight that leaves the second-level cache.
+_LARGE = 128 * 1024
 
 
 def is_image_node(node: Node) -> bool:
@@ -78,6 +82,9 @@ class Packing:
     def weight_gradient(self, op: ConvWeightGradient, x: Value, dy: Value) -> Value:
         """dw [O, C / groups, kh, kw] of x [N, H, W, C] and dy [N, Ho, Wo, O]."""
         kernel, size = (op.shape[2], op.shape[3]), dy.shape[1:3]
+        if _is_product(op, kernel):
+            x, dy = (apply(Reshape((product(v.shape[:3]), v.shape[3])), v) for v in (x, dy))
+            return apply(Reshape(op.shape), apply(MatMul(transpose_a=True), dy, x))
         tile = winograd_tile("weight", x, op.movement, kernel, dy.shape[3], size)
         return apply(ConvLastWeightGradient(**op.movement, tile=tile, shape=op.shape), x, dy)
 
@@ -86,6 +93,14 @@ class Packing:
         if key not in self._packed:
             self._packed[key] = apply(op, w)
         return self._packed[key]
+
+
+def _is_product(op: ConvWeightGradient, kernel: tuple[Dim, Dim]) -> bool:
+    """Whether a gradient by weight is better computed as a product of matrices: of single taps, and
+    so large that a partial result for each chunk of images would cost more than it gives."""
+    single = (*kernel, *op.strides) == _ONES * 2 and all(pad == 0 for pad in op.pads)
+    elements = product(op.shape).constant
+    return single and op.groups == 1 and elements is not None and elements >= _LARGE
 
 
 def _kernel(w: Value) -> tuple[Dim, Dim]:
