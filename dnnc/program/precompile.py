@@ -3,7 +3,7 @@
 It is started as soon as the cache turns out to be empty, and imports numba and compiles what every
 program needs, while the first process is still at its passes. Then it is given the graph as text,
 makes the same plan, and puts kernels into the disk cache from the last to the first, until the
-first process, which begins with the first, has them all and closes its pipe.
+first process, which begins with the first, has them all and stops it.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class _Helper:
             self.process.stdin.flush()
 
     def release(self) -> None:
-        """Let it end after the kernel that it is at."""
+        """Stop it: what it is at would take a processor from the program's first run."""
         assert self.process.stdin is not None
+        self.process.kill()
         with suppress(OSError):
             self.process.stdin.close()
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
 _READY: list[_Helper] = []
