@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 __all__ = ["build_pack", "build_transpose"]
 
+#: Rows or columns that are too few to be transposed by vectors.
+_FEW = 4
+
 
 def build_pack(dtype: str, lanes: int) -> Callable[..., None]:
     """`f(target, source, stride, depth, columns, wide)`: rows of `columns` elements, each `stride`
@@ -55,14 +58,22 @@ def build_transpose(bytes_each: int) -> Callable[..., None]:
 
     Strides of rows are in bytes; elements of a row are adjacent on both sides.
     """
+    from dnnc.kernels.intrinsics import load, store
     from dnnc.kernels.moves import transpose_block, transpose_part, transpose_side
 
+    dtype = "i32" if bytes_each == 4 else "i64"
+    get, put = load(dtype, 1), store(dtype, 0)
     turn, part = transpose_block(bytes_each), transpose_part(bytes_each)
     side = transpose_side(bytes_each)
 
     def transpose(
         target: int, target_row: int, source: int, source_row: int, rows: int, columns: int
     ) -> None:
+        if rows < _FEW or columns < _FEW:
+            for j in range(columns):
+                for i in range(rows):
+                    put(target + j * target_row, i, get(source + i * source_row, j))
+            return
         small = rows < side or columns < side
         for first_column in range(0, columns, side):
             # The last blocks overlap the ones before: that moves some elements twice.
