@@ -13,7 +13,7 @@ their own: `dnnc.kernels.matvec`, `dnnc.kernels.turned_products`, `dnnc.kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dnnc.ir.dims import Dim, dim, product
@@ -87,59 +87,55 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     if not out.type.dtype.is_float:
         kernel = make_kernel("matmul_integer", lambda: _build_integer(dtype), dtype)
         return Call(kernel, (*values, *sizes), flops)
-    one, two = (tiles(dtype, vectors)[0] for vectors in (1, 2))
-    tile = one if _one_vector(n, layout[2], one.columns, two.columns) else two
-    other: Argument = Integer.of(0)
-    columns = n.constant
-    if flip_a and not flip_b and columns and 1 < columns <= one.columns:
-        tile, other = two, Code(turned_kernel(two, columns))
-    elif not packed and not flip_a and _may_be_dots(n, depth, flip_b):
-        other = Code(dot_kernel(tile))
-    longest = DEPTH if depth.constant is None else min(depth.constant, DEPTH)
-    panels = _panels(n, tile) * longest * tile.columns * tile.bytes_each
-    if isinstance(other, Code) and not flip_a and not flip_b:
-        panels = max(panels, turned_bytes(DOTS_COLUMNS, depth.constant or 0, tile.bytes_each))
-    rows = _row_block(tile)
-    sums = max(rows * tile.columns, PIECE) * tile.bytes_each
-    scratch = (
-        Scratch(dim(size), per_thread=True)
-        for size in (
-            panels,
-            rows * _row_bytes(tile.bytes_each),
-            8 * (Strip.WORDS + Region.WORDS),
-            sums,
-        )
-    )
+    tile, other, room = _order(dtype, n, depth, *layout)
     strips = (Code(strip_kernel(dtype, vectors)) for vectors in (tile.vectors, 1))
     code = (*strips, Code(vector_kernel(tile)), other)
-    widest = tiles(dtype)[0]
+    widest, rows = tiles(dtype)[0], _row_block(tile)
     kernel = make_kernel("matmul", lambda: _build_product(widest), widest, unrolled=False)
     shape = (Integer.of(tile.columns), Integer.of(rows))
+    scratch = _scratch(tile, rows, n, depth, room)
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
 
 
-def _at_most(size: Dim, count: int) -> bool:
-    return size.constant is not None and size.constant <= count
+def _order(
+    dtype: str, n: Dim, depth: Dim, flip_a: int, flip_b: int, width: int
+) -> tuple[Tile, Argument, int]:
+    """The tile; the kernel of another order of loops, which some number of rows may favour, or 0;
+    and the bytes in the place of panels of B that it needs."""
+    one, two = (tiles(dtype, vectors)[0] for vectors in (1, 2))
+    none, columns = Integer.of(0), n.constant
+    few = columns is not None and columns <= one.columns
+    # One register of columns where that holds a row of the result, or all of a panel of B.
+    tile = one if few or width % two.columns else two
+    if width:
+        return tile, none, 0
+    if flip_a:
+        if flip_b or not few or not columns or columns == 1:
+            return tile, none, 0
+        return two, Code(turned_kernel(two, columns)), 0
+    if flip_b:
+        deep = depth.constant is None or depth.constant >= DOTS_DEPTH
+        return tile, Code(dot_kernel(tile)) if deep else none, 0
+    if columns is None or columns > DOTS_COLUMNS or depth.constant is None:
+        return tile, none, 0
+    if not DOTS_DEPTH <= depth.constant <= DOTS_COLUMNS * DEPTH:
+        return tile, none, 0
+    return tile, Code(dot_kernel(tile)), turned_bytes(columns, depth.constant, tile.bytes_each)
 
 
-def _one_vector(n: Dim, width: int, one: int, two: int) -> bool:
-    """Whether a tile has one register of columns: where that holds a row of the result, or all of a
-    panel of B."""
-    return bool(_at_most(n, one) or width % two)
-
-
-def _may_be_dots(n: Dim, depth: Dim, flip_b: bool) -> bool:
-    """Whether some number of rows makes a product one of `dnnc.kernels.dot_products`."""
-    if depth.constant is not None and depth.constant < DOTS_DEPTH:
-        return False
-    # Few columns become rows in the memory for panels of B.
-    return flip_b or (_at_most(n, DOTS_COLUMNS) and _at_most(depth, DOTS_COLUMNS * DEPTH))
-
-
-def _panels(n: Dim, tile: Tile) -> int:
-    """Panels of B that are packed at a time."""
-    return GROUP if n.constant is None else min(GROUP, max(1, -(-n.constant // tile.columns)))
+def _scratch(tile: Tile, rows: int, n: Dim, depth: Dim, room: int) -> Iterator[Scratch]:
+    """Memory for panels of B, `room` bytes at least, and all that follows them in the slots."""
+    panels = GROUP if n.constant is None else min(GROUP, -(-n.constant // tile.columns))
+    longest = DEPTH if depth.constant is None else min(depth.constant, DEPTH)
+    size = tile.bytes_each
+    for count in (
+        max(panels * longest * tile.columns * size, room, 1),
+        rows * _row_bytes(size),
+        8 * (Strip.WORDS + Region.WORDS),
+        max(rows * tile.columns, PIECE) * size,
+    ):
+        yield Scratch(dim(count), per_thread=True)
 
 
 def _row_block(tile: Tile) -> int:
