@@ -54,8 +54,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @cache
 def sources_digest(folder: Path) -> str:
-    """A hash of the Python files in a folder: what they have made is stale when it changes."""
+    """A hash of the Python files below a folder: what they have made is stale when it changes."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()

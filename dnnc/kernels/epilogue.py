@@ -15,9 +15,9 @@ from dnnc.ir.graph import Graph, Input, Node, Output, Value
 from dnnc.ir.rewrite import replace
 from dnnc.kernels.abi import Argument, Call, Integer, Kernel
 from dnnc.kernels.code import Code
-from dnnc.kernels.fused_builder import Body, Builder
-from dnnc.kernels.fused_plan import Phases
-from dnnc.kernels.space import Axis, Space
+from dnnc.kernels.fused.builder import Body, Builder
+from dnnc.kernels.fused.plan import Phases
+from dnnc.kernels.fused.space import Axis, Space
 from dnnc.kernels.tiles import tiles
 from dnnc.ops.channels_last import ConvLastInputGradient
 from dnnc.ops.control import Fused
@@ -127,7 +127,7 @@ def calls_apart(
     node: Node, anchor: Node, calls: Callable[[tuple[Value, ...], Value], list[Call]]
 ) -> list[Call]:
     """Calls of the anchor alone, which `calls` makes from operands and result, then of the rest."""
-    from dnnc.kernels.fused import elementwise_calls
+    from dnnc.kernels.fused.lower import elementwise_calls
 
     op, sums = _without_anchor(node, anchor)
     target = Value(sums.type)

@@ -8,18 +8,18 @@ from functools import cache
 __all__ = ["load_lowerings"]
 
 _MODULES = (
-    "fused",
-    "matmul",
-    "pack_columns",
-    "attention",
-    "attention_gradient",
-    "first",
-    "conv_last",
-    "conv_last_weight",
-    "conv_last_pack",
-    "pool",
-    "shape_ops",
-    "gather",
+    "fused.lower",
+    "product.matmul",
+    "product.pack_columns",
+    "attention.forward",
+    "attention.gradient",
+    "convolution.first",
+    "convolution.conv_last",
+    "convolution.weight",
+    "convolution.pack",
+    "pooling.pool",
+    "movement.shape_ops",
+    "movement.gather",
 )
 
 

@@ -16,8 +16,8 @@ from typing import TypeAlias
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Graph, Node, Value
 from dnnc.kernels.abi import Buffer, Call, lower
-from dnnc.kernels.fused import elementwise_calls, is_pointwise
-from dnnc.kernels.space import View
+from dnnc.kernels.fused.lower import elementwise_calls, is_pointwise
+from dnnc.kernels.fused.space import View
 from dnnc.ops.control import Fused, Scan
 from dnnc.ops.creation import Constant, Size
 from dnnc.ops.shape import Concat

@@ -12,7 +12,7 @@ from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.kernels.load import load_lowerings
-from dnnc.kernels.matmul import matmul_call
+from dnnc.kernels.product.matmul import matmul_call
 from dnnc.ops.base import apply
 from dnnc.ops.linear import matmul
 from dnnc.ops.packed import PackColumns, PackedMatMul

@@ -67,7 +67,7 @@ for rows in (slice(0, 5), slice(2, 3)):
 
 def assembly(tile: Tile, table: str, target: Target) -> str:
     """The code of a micro-kernel on a processor; skips where LLVM cannot compile for it."""
-    from dnnc.kernels.microkernel import write_micro_kernel
+    from dnnc.kernels.product.microkernel import write_micro_kernel
 
     return compiled(lambda text: write_micro_kernel(text, "tile", tile, table), target)
 
@@ -133,7 +133,7 @@ def test_sums_stay_in_registers(name: str, dtype: str, vectors: int, table: str)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", TARGETS)
 def test_sums_along_vectors_stay_in_registers(name: str, dtype: str) -> None:
-    from dnnc.kernels.dots import write_dot_tile
+    from dnnc.kernels.product.dots import write_dot_tile
 
     target = TARGETS[name]
     tile = tiles(dtype, target=target)[0]

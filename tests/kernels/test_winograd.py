@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dnnc.ir.dims import dim
-from dnnc.kernels.winograd import winograd_calls
-from dnnc.kernels.winograd_pack import winograd_pack_calls
-from dnnc.kernels.winograd_weight import winograd_weight_calls
+from dnnc.kernels.winograd.convolve import winograd_calls
+from dnnc.kernels.winograd.pack import winograd_pack_calls
+from dnnc.kernels.winograd.weight import winograd_weight_calls
 from dnnc.ops.base import apply
 from dnnc.ops.channels_last import ConvLast, ConvLastWeightGradient, PackWeights
 from dnnc.ops.winograd import winograd

@@ -1,0 +1,1 @@
+"""Attention without a stored matrix of scores."""

@@ -1,0 +1,101 @@
+"""Convolution with channels last, and its gradient by input, as products by packed weights.
+
+Rows are pixels, columns outputs, and the sum runs over the taps (ky, kx, channel). A thread takes
+some lines of an image at a time and copies what they need with its padding into scratch memory, or
+reads it where it lies. One table of offsets, of the taps, leads the tiles along their rows, another
+one leads to the rows; so tiles run over the ends of lines. A panel of weights meets all rows before
+the next one is taken.
+
+By input, outputs dx[h, w] of one class (h + top) mod stride, (w + left) mod stride use the same
+taps, with adjacent pixels of dy; each class is such a convolution of its own, with strides in
+what it writes. In a depthwise convolution, a panel is a vector of channels, each of which is
+multiplied by its own weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dnnc.ir.dims import Dim, dim, product
+from dnnc.ir.graph import Node, Value
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
+from dnnc.kernels.convolution.driver import build_conv, most_rows
+from dnnc.kernels.convolution.run_strips import Runs
+from dnnc.kernels.convolution.slots import Form, common_slots, runs_of
+from dnnc.kernels.epilogue import Epilogue, epilogue_arguments, operands_of
+from dnnc.kernels.tiles import tiles
+from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
+
+__all__ = ["conv_last_calls"]
+
+#: Pixels of a line that make a tile with enough sums, and that a tile of sums has room for.
+_SHORTEST_RUN, _LONGEST_RUN = 8, 512
+#: The depth up to which the start and the end of a tile take a good part of its time.
+_SHORT_SUM = 32
+
+
+@lowering(ConvLast, ConvLastInputGradient)
+def lower_conv_last(node: Node) -> list[Call]:
+    x, packed = node.operands
+    return conv_last_calls(node.op, x, packed, node.results[0])
+
+
+@anchored(ConvLast, ConvLastInputGradient)
+def lower_fused_conv_last(node: Node, anchor: Node) -> list[Call]:
+    x, packed = operands_of(node, anchor)
+    return conv_last_calls(anchor.op, x, packed, anchor.results[0], Epilogue.of(node, anchor))
+
+
+def conv_last_calls(
+    op: Any, x: Value, packed: Value, y: Value, epilogue: Epilogue | None = None
+) -> list[Call]:
+    """The calls of a `ConvLast` or `ConvLastInputGradient` of x into the memory of `y`, or with its
+    sums given to an epilogue."""
+    backward = isinstance(op, ConvLastInputGradient)
+    if op.tile:
+        from dnnc.kernels.winograd.convolve import winograd_calls
+
+        return winograd_calls(op, x, packed, y, epilogue)
+    groups, dtype = op.groups, str(y.type.dtype)
+    weight: tuple[Dim, ...] = (y.shape[3], x.shape[3] // groups, *op.kernel)
+    if backward:
+        weight = (x.shape[3], y.shape[3] // groups, *op.kernel)
+    form = Form.of(op, dtype, weight, backward)
+    tile = form.tile
+    wide, narrow = (_runs(op, form, x, y, weight, one) for one in (False, True))
+    runs = wide or narrow
+    block = most_rows(tile, runs.rows if runs else 1)
+    arguments = (
+        # An epilogue stores by itself, from a tile of sums.
+        Integer.of(0) if epilogue else Buffer(y, written=True),
+        Buffer(x),
+        Buffer(packed),
+        *common_slots(op, form, x, y, weight, backward, form.strips(wide, narrow)),
+        Integer(form.width),
+        Integer(packed.shape[2]),
+        Integer.of(block),
+        Integer.of(tile.rows),
+        Scratch(dim(block * tile.columns * tile.bytes_each), per_thread=True),
+        Integer.of(int(epilogue is None or epilogue.flat)),
+        *epilogue_arguments(epilogue),
+    )
+    pixels = (x if backward else y).type.elements
+    flops = 2 * pixels * product(weight[1:])
+    widest = tiles(dtype)[0]
+    kernel = make_kernel("conv_last", lambda: build_conv(widest), widest, unrolled=False)
+    return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())]
+
+
+def _runs(
+    op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...], narrow: bool
+) -> Runs | None:
+    """The runs of pixels where strips gain enough by knowing them to be compiled for them: those
+    one vector wide, and all where sums are short."""
+    runs = runs_of(op, form, x, y, weight, isinstance(op, ConvLastInputGradient))
+    if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
+        return None
+    if narrow and form.narrow is None:
+        return None
+    depth = product(weight[1:]).constant
+    short = depth is not None and depth <= _SHORT_SUM
+    return runs if narrow or form.tile.vectors == 1 or short else None

@@ -1,0 +1,76 @@
+"""Strips of tiles whose rows and steps come in runs at distances known when the code is written.
+
+They take the place of strips with a table of steps (`dnnc.kernels.product.strips`, "a"), whose
+words they have, where rows come in runs of a fixed number, each `pitch` bytes from the one before,
+and steps alike. A tile then finds all its rows from one address, which matters where few registers
+of sums share what addresses cost: a panel of one vector, and shallow sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dnnc.kernels.abi import Kernel, make_kernel
+from dnnc.kernels.target import host
+from dnnc.kernels.tiles import Tile
+
+__all__ = ["Runs", "run_strip_kernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """`rows` at a time, `pitch` bytes apart; `steps` at a time, `step` bytes apart.
+
+    The number of rows of a strip is a multiple of `rows`, its depth one of `steps`.
+    """
+
+    rows: int
+    pitch: int
+    steps: int
+    step: int
+
+    def tiles(self, tile: Tile) -> tuple[tuple[int, int], ...]:
+        """(how many, rows) of the tiles that a run is cut into; at most two sizes."""
+        registers = host().vector_registers
+        most = max((registers - 2) // tile.vectors - tile.vectors, 1)
+        most = min(most, 24 if tile.vectors == 1 else 14)
+        count = -(-self.rows // most)
+        small, larger = divmod(self.rows, count)
+        parts = ((larger, small + 1), (count - larger, small))
+        return tuple(part for part in parts if part[0])
+
+
+def run_strip_kernel(tile: Tile, runs: Runs) -> Kernel:
+    """The kernel of strips as wide as `tile`, whose rows do not count."""
+    shape = (tile.dtype, tile.vectors, tile.lanes)
+    return make_kernel("run_strip", lambda: _build(tile, runs), shape, runs, runs.tiles(tile))
+
+
+def _build(tile: Tile, runs: Runs) -> Callable[[int, int, int], int]:
+    from dnnc.kernels.convolution.run_ir import run_tile
+    from dnnc.kernels.intrinsics import slot
+
+    parts = runs.tiles(tile)
+    (count, rows), (others, fewer) = parts[0], parts[-1]
+    if len(parts) == 1:
+        others = 0
+    big, small = run_tile(tile, rows, runs), run_tile(tile, fewer, runs)
+    run, pitch, steps = runs.rows, runs.pitch, runs.steps
+
+    def strip(words: int, unused: int, unused_too: int) -> int:
+        depth, table = slot(words, 1) // steps, slot(words, 4)
+        b, b_step, c_row = slot(words, 5), slot(words, 6), slot(words, 8)
+        columns, add = slot(words, 9), slot(words, 10)
+        to = slot(words, 7)
+        for i in range(0, slot(words, 0), run):
+            a = slot(words, 2) + slot(slot(words, 11), i)
+            for _ in range(count):
+                big(a, table, depth, b, b_step, to, c_row, columns, add)
+                a, to = a + rows * pitch, to + rows * c_row
+            for _ in range(others):
+                small(a, table, depth, b, b_step, to, c_row, columns, add)
+                a, to = a + fewer * pitch, to + fewer * c_row
+        return 0
+
+    return strip

@@ -1,0 +1,318 @@
+"""The gradient of a convolution with channels last by weight.
+
+The transpose of dw is a product: rows are taps (ky, kx, channel), columns outputs, and the sum runs
+over pixels. A tap's pixels are those of a slab (`dnnc.kernels.convolution.slab`) from its offset
+on; a table of steps leads along the pixels of the grid. A row of dy, the outputs of a pixel, is
+read where it lies.
+
+The lines of all images are cut into chunks, whose number depends on sizes alone; each chunk sums
+into a partial result of its own, and a second call adds those in order. So threads share pixels,
+and the sums are the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dnnc.ir.dims import ceil_div, product
+from dnnc.ir.graph import Node, Value
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
+from dnnc.kernels.convolution.run_strips import Runs
+from dnnc.kernels.convolution.slab import build_axis, build_fill, build_start
+from dnnc.kernels.convolution.slots import (
+    BUDGET,
+    CHANNELS,
+    COLUMNS,
+    EACH,
+    GROUPS,
+    HO,
+    IN,
+    KH,
+    KW,
+    MOST_PIXELS,
+    NARROW,
+    OTHER,
+    OUT,
+    OWN,
+    PIXELS,
+    ROOM,
+    SLAB,
+    STRIP,
+    TABLE,
+    TAPS,
+    WIDE,
+    WO,
+    WORDS,
+    C,
+    Form,
+    H,
+    N,
+    O,
+    common_slots,
+    runs_of,
+)
+from dnnc.kernels.epilogue import calls_apart
+from dnnc.kernels.tiles import Tile, tiles
+from dnnc.ops.channels_last import ConvLastWeightGradient
+
+__all__ = ["conv_last_weight_calls"]
+
+_CHUNKS, _COPY = range(OWN, OWN + 2)
+#: The most rows of dw's transpose that are joined at a time.
+_JOINED = 48
+#: Bytes of a partial result that stays in the second-level cache, and pixels to add at a time to
+#: one that does not.
+_KEPT, _DEEP = 512 * 1024, 256
+#: Taps in a run that make a tile with enough sums.
+_SHORTEST_RUN = 8
+
+
+@lowering(ConvLastWeightGradient)
+def lower_conv_last_weight_gradient(node: Node) -> list[Call]:
+    x, dy = node.operands
+    return conv_last_weight_calls(node.op, x, dy, node.results[0])
+
+
+@anchored(ConvLastWeightGradient)
+def lower_fused_conv_last_weight_gradient(node: Node, anchor: Node) -> list[Call]:
+    def calls(operands: tuple[Value, ...], target: Value) -> list[Call]:
+        x, dy = operands
+        return conv_last_weight_calls(anchor.op, x, dy, target)
+
+    return calls_apart(node, anchor, calls)
+
+
+def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
+    """The calls that compute the gradient by weight from x and dy into the memory of `dw`."""
+    if op.tile:
+        from dnnc.kernels.winograd.weight import winograd_weight_calls
+
+        return winograd_weight_calls(op, x, dy, dw)
+    dtype = str(dw.type.dtype)
+    form, widest, chunks = Form.of(op, dtype, dw.shape), tiles(dtype)[0], _chunks(dw)
+    tile = form.tile
+    runs = _runs(op, form, x, dy, dw)
+    strips = form.strips(runs if tile.vectors == 1 else None, runs)
+    size, groups = tile.bytes_each, 1 if form.each else op.groups
+    channels, taps = dw.shape[1], product(dw.shape[2:])
+    padded = ceil_div(form.columns, tile.columns) * tile.columns
+    partial = Scratch(padded * channels * taps * (chunks * groups * size))
+    pixels = dy.shape[2] + MOST_PIXELS
+    sums = Call(
+        make_kernel("conv_last_weight", lambda: _build_sums(widest), widest, unrolled=False),
+        (
+            partial,
+            Buffer(x),
+            Buffer(dy),
+            *common_slots(op, form, x, dy, dw.shape, False, strips, _room(dw)),
+            Integer.of(chunks),
+            Scratch(pixels * (tile.columns * size), per_thread=True),
+        ),
+        2 * dy.type.elements * taps * channels,
+    )
+    sizes = (chunks, groups, channels, taps, form.columns, padded)
+    join = Call(
+        make_kernel("conv_last_weight_join", lambda: _build_join(dtype), dtype, unrolled=False),
+        (
+            Buffer(dw, written=True),
+            partial,
+            *(Integer.of(number) for number in sizes),
+            Scratch(padded * (_JOINED * size), per_thread=True),
+        ),
+        dw.type.elements * chunks,
+    )
+    return [sums, join]
+
+
+def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> Runs | None:
+    """The runs of taps, which are rows here, and of pixels, for strips one vector wide."""
+    runs = runs_of(op, form, x, dy, dw.shape)
+    if runs is None or runs.steps < _SHORTEST_RUN:
+        return None
+    return Runs(runs.steps, runs.step, runs.rows, runs.pitch)
+
+
+def _room(dw: Value) -> int:
+    """Bytes of a slab: more where a partial result, which every slab adds to, leaves the cache."""
+    elements, size = dw.type.elements.constant, dw.type.dtype.size
+    if elements is None or elements * size <= _KEPT:
+        return BUDGET
+    channels = dw.shape[1].constant or 0
+    return max(BUDGET, _DEEP * channels * size)
+
+
+def _chunks(dw: Value) -> int:
+    """Parts of the lines: many for small weights, where each thread should find some."""
+    elements = dw.type.elements.constant
+    if elements is None or elements > 1 << 20:
+        return 2
+    return 4 if elements > 1 << 17 else 8
+
+
+def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
+    """Partial results [chunk, group, (tap, channel), output], outputs padded to whole strips.
+
+    The code serves all tiles with the elements of `widest` and no more columns."""
+    from dnnc.kernels.intrinsics import share, slot, zero_bytes
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    size, slab = widest.bytes_each, subroutine(_build_slab(widest))
+    axis, begin = shared(build_axis, returns=5), shared(build_start, size, returns=3)
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        chunks, wo = slot(args, _CHUNKS), slot(args, WO)
+        _, ho, step, _, reach = axis(args, 0)
+        inside, line, lines = begin(args)
+        # Small images go several at a time.
+        together = 1
+        if lines >= ho:
+            together = slot(args, ROOM) // max(((ho - 1) * step + reach) * line, 1)
+            together = max(min(together, MOST_PIXELS // max(ho * wo, 1)), 1)
+        depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
+        most = slot(args, WIDE)
+        padded = (slot(args, COLUMNS) + most - 1) // most * most
+        partial, total = slot(args, GROUPS) * depth * padded * size, slot(args, N) * ho
+        first, last = share(chunks, 1, tid, threads)
+        for chunk in range(first, last):
+            start, stop = total * chunk // chunks, total * (chunk + 1) // chunks
+            target, add = slot(args, OUT) + chunk * partial, 0
+            if start == stop or wo == 0:
+                zero_bytes(target, partial)
+                continue
+            while start < stop:
+                image, q, left = start // ho, start % ho, stop - start
+                whole = min(left // ho, together)
+                if q == 0 and whole > 1:
+                    slab(args, image, whole, 0, ho, line, inside, target, add)
+                    start += whole * ho
+                else:
+                    left = min(left, ho - q)
+                    parts = (left + lines - 1) // lines
+                    count = (left + parts - 1) // parts
+                    slab(args, image, 1, q, count, line, inside, target, add)
+                    start += count
+                add = 1
+        return 0
+
+    return kernel
+
+
+def _build_slab(widest: Tile) -> Callable[..., None]:
+    """`f(args, image, images, q, lines, line, inside, target, add)`: what grid lines from `q` on,
+    of some images, add to a partial result."""
+    from dnnc.kernels.intrinsics import call_kernel, slot, store
+    from dnnc.kernels.movement.moves import copy_rows
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    axis, fill = shared(build_axis, returns=5), shared(build_fill, widest.bytes_each)
+    steps, copy = subroutine(_build_steps(widest.bytes_each)), copy_rows(widest)
+    put, size, lanes = store("i64"), widest.bytes_each, widest.lanes
+
+    def slab(
+        args: int, image: int, images: int, q: int, lines: int, line: int, inside: int, target: int,
+        add: int,
+    ) -> None:  # fmt: skip
+        words, pixel, wo, outputs = (
+            slot(args, WORDS), slot(args, C) * size, slot(args, WO), slot(args, O)
+        )  # fmt: skip
+        _, _, step, low, reach = axis(args, 0)
+        _, _, _, x, _ = axis(args, 1)
+        y, rows, base = q * step + low, (lines - 1) * step + reach, slot(args, SLAB)
+        apart = rows * line
+        if inside:
+            apart = slot(args, H) * line
+            base = slot(args, IN) + image * apart + y * line + x * pixel
+        else:
+            for k in range(images):
+                fill(args, base + k * apart, image + k, y, rows, x, line // pixel)
+        steps(args, images, apart, lines, step * line)
+        pixels = images * lines * wo
+        depth = slot(args, CHANNELS) * slot(args, KH) * slot(args, KW)
+        each, wide = slot(args, COLUMNS), slot(args, WIDE)
+        strips = (each + wide - 1) // wide
+        dy = slot(args, OTHER) + (image * slot(args, HO) + q) * wo * outputs * size
+        put(words, 0, depth)
+        put(words, 1, pixels)
+        put(words, 4, slot(args, PIXELS))
+        put(words, 8, strips * wide * size)
+        put(words, 10, add)
+        put(words, 11, slot(args, TAPS))
+        for strip in range(slot(args, GROUPS) * strips):
+            group, column = strip // strips, strip % strips * wide
+            channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
+            rest = min(wide, each - column)
+            count = rest
+            b, b_step = dy + (group * each + column) * size, outputs * size
+            if count < wide and count != lanes and not slot(args, EACH):
+                # Tiles read whole rows of vectors, which must not reach beyond dy.
+                copy(slot(args, _COPY), wide * size, b, b_step, pixels, count)
+                b, b_step, count = slot(args, _COPY), wide * size, wide
+            put(words, 2, base + channel * size)
+            put(words, 5, b)
+            put(words, 6, b_step)
+            put(words, 7, target + (group * depth * strips * wide + column) * size)
+            put(words, 9, count)
+            call_kernel(slot(args, NARROW if rest <= lanes else STRIP), words, 0, 0)
+
+    return slab
+
+
+def _build_steps(size: int) -> Callable[[int, int, int, int, int], None]:
+    """`f(args, images, apart, lines, down)`: the table of offsets of the pixels of images that are
+    `apart` bytes apart; it is left where it is that already."""
+    from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.subroutine import shared
+
+    axis, put = shared(build_axis, returns=5), store("i64")
+
+    def steps(args: int, images: int, apart: int, lines: int, down: int) -> None:
+        words, table, count, made = slot(args, WORDS), slot(args, PIXELS), 0, lines * 65536 + images
+        if slot(words, TABLE) == made:
+            return
+        put(words, TABLE, made)
+        _, wo, step, _, _ = axis(args, 1)
+        across = step * slot(args, C) * size
+        for k in range(images):
+            for i in range(lines):
+                for j in range(wo):
+                    put(table, count, k * apart + i * down + j * across)
+                    count += 1
+
+    return steps
+
+
+def _build_join(dtype: str) -> Callable[[int, int, int], int]:
+    """The sum of the partial results, turned into dw [(group, output), channel, tap]. Threads share
+    channels with their taps."""
+    from dnnc.kernels.intrinsics import copy_bytes, load, share, slot, store
+    from dnnc.kernels.movement.packing import build_transpose
+    from dnnc.kernels.subroutine import shared
+
+    size = 4 if dtype == "f32" else 8
+    transpose = shared(build_transpose, size)
+    get, put, get_part = load(dtype, 0), store(dtype, 0), load(dtype, 1)
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 8)
+        chunks, groups, channels, taps = slot(args, 2), slot(args, 3), slot(args, 4), slot(args, 5)
+        outputs, padded = slot(args, 6), slot(args, 7)
+        depth = channels * taps
+        blocks = (depth + _JOINED - 1) // _JOINED
+        start, stop = share(groups * blocks, 1, tid, threads)
+        for unit in range(start, stop):
+            group, block = unit // blocks, unit % blocks
+            first, last = depth * block // blocks, depth * (block + 1) // blocks
+            for k in range(first, last):
+                row = group * depth + k % taps * channels + k // taps
+                to, source = joined + (k - first) * padded * size, partial + row * padded * size
+                copy_bytes(to, source, outputs * size)
+                for chunk in range(1, chunks):
+                    part = source + chunk * groups * depth * padded * size
+                    for i in range(outputs):
+                        put(to, i, get(to, i) + get_part(part, i))
+            to = dw + (group * outputs * depth + first) * size
+            transpose(to, depth * size, joined, padded * size, last - first, outputs)
+        return 0
+
+    return kernel

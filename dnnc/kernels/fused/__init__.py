@@ -1,0 +1,1 @@
+"""Loops over elements, and reductions, from formulas."""

@@ -1,0 +1,138 @@
+"""Products of a matrix and a vector: matrix products with one row or one column.
+
+They read each element of the matrix once, so what counts is to read it in long runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dnnc.kernels.abi import Kernel, make_kernel
+from dnnc.kernels.product import slots
+from dnnc.kernels.tiles import Tile
+
+__all__ = ["PIECE", "vector_kernel"]
+
+#: Most elements of the result that a thread computes at a time.
+PIECE = 512
+#: Rows of a matrix at a time, each with so many chains of additions.
+_ROWS, _CHAINS = 4, 2
+
+
+def vector_kernel(tile: Tile) -> Kernel:
+    """The kernel of such products; its slots are those of `dnnc.kernels.product.slots`."""
+    return make_kernel("matvec", lambda: _build(tile), tile.dtype, tile.lanes)
+
+
+def _build(tile: Tile) -> Callable[[int, int, int], int]:
+    from dnnc.kernels.epilogue import build_finish
+    from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.product.columns import WIDEST
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    multiply, finish = subroutine(_build_piece(tile)), shared(build_finish)
+    size, widest = tile.bytes_each, WIDEST * tile.lanes
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        x, a, count, rows = slot(args, slots.A), slot(args, slots.B), n, slot(args, slots.FLIP_B)
+        if n == 1 and m > 1:
+            x, a, count, rows = (
+                slot(args, slots.B),
+                slot(args, slots.A),
+                m,
+                1 - slot(args, slots.FLIP_A),
+            )
+        # Units depend on sizes alone, and are whole cache lines, so that threads share none.
+        width = slot(args, slots.WIDTH)
+        grain = 16 if rows else width if width else widest
+        units = (count + grain - 1) // grain
+        unit, stop = share(slot(args, slots.BATCH) * units, 1, tid, threads)
+        while unit < stop:
+            matrix = unit // units
+            first = (unit - matrix * units) * grain
+            last = min(first + min(stop - unit, PIECE // grain) * grain, count)
+            unit += (last - first + grain - 1) // grain
+            out = slot(args, slots.TILE)
+            if slot(args, slots.OUT):
+                out = slot(args, slots.OUT) + (matrix * count + first) * size
+            vector, whole = x + matrix * k * size, a + matrix * count * k * size
+            multiply(out, vector, whole, rows, width, first, last, count, k)
+            if slot(args, slots.EPILOGUE):
+                code, own = slot(args, slots.EPILOGUE), args + 8 * slots.SLOTS
+                words, some = slot(args, slots.WORDS), last - first
+                if count == n:
+                    finish(code, own, words, out, size, 1, some, matrix, 0, first, 1)
+                else:
+                    finish(code, own, words, out, size, some, 1, matrix, first, 0, 1)
+        return 0
+
+    return kernel
+
+
+def _build_piece(tile: Tile) -> Callable[..., None]:
+    """`f(out, x, a, rows, width, first, last, count, depth)`: products of `x` with some of the
+    `count` rows or columns of the matrix at `a`, or with panels of its columns."""
+    from dnnc.kernels.product.columns import WIDEST
+    from dnnc.kernels.product.dots import dot_tile
+    from dnnc.kernels.subroutine import subroutine
+
+    dot, add = dot_tile(tile, 1, _ROWS, _CHAINS), subroutine(_build_add(tile))
+    size, widest = tile.bytes_each, WIDEST * tile.lanes
+
+    def multiply(
+        out: int,
+        x: int,
+        a: int,
+        rows: int,
+        width: int,
+        first: int,
+        last: int,
+        count: int,
+        depth: int,
+    ) -> None:
+        if rows:
+            for i in range(first, last, _ROWS):
+                to, row, some = out + (i - first) * size, a + i * depth * size, min(_ROWS, last - i)
+                dot(to, 0, x, 0, row, depth * size, 1, some, depth, 0)
+        elif width:
+            for i in range(first, last, width):
+                to, some = out + (i - first) * size, min(width, last - i)
+                add(to, x, a + i * depth * size, width * size, width, some, depth)
+        else:
+            for i in range(first, last, widest):
+                to, some = out + (i - first) * size, min(widest, last - i)
+                add(to, x, a + i * size, count * size, some, some, depth)
+
+    return multiply
+
+
+def _build_add(tile: Tile) -> Callable[..., None]:
+    """`f(out, x, a, a_row, width, count, depth)`: the sum over k of x[k] times row k of `a`.
+
+    `count` elements are written, of the `width` that may be read: at most the widest unit.
+    """
+    from dnnc.kernels.product.columns import WIDEST, add_rows
+
+    lanes, size = tile.lanes, tile.bytes_each
+    all_of, part = add_rows(tile, WIDEST, whole=True), add_rows(tile, 4)
+    pair, single = add_rows(tile, 2), add_rows(tile, 1)
+
+    def add(out: int, x: int, a: int, a_row: int, width: int, count: int, depth: int) -> None:
+        j = 0
+        while j < width:
+            to, place, some = out + j * size, a + j * size, min(count - j, width - j)
+            if width - j >= WIDEST * lanes:
+                all_of(to, x, place, a_row, some, depth)
+                j += WIDEST * lanes
+            elif width - j > 2 * lanes:
+                part(to, x, place, a_row, min(some, 4 * lanes), depth)
+                j += 4 * lanes
+            elif width - j > lanes:
+                pair(to, x, place, a_row, some, depth)
+                j += 2 * lanes
+            else:
+                single(to, x, place, a_row, some, depth)
+                j += lanes
+
+    return add

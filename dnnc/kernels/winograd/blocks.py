@@ -1,0 +1,270 @@
+"""How kernels by Winograd's method walk over images, and what they share.
+
+A band is the lines of outputs that one row of tiles covers. Work is done in blocks of bands, which
+may belong to several images, and within a block image by image: a run is the bands of one image. A
+slab is the part of an image that a run reads, with its padding, its channels filled up to whole
+vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dnnc.ir.dims import ceil_div
+from dnnc.ir.graph import Value
+from dnnc.kernels.tiles import Tile, tiles
+from dnnc.ops.winograd import Winograd, winograd
+
+__all__ = ["BUDGET", "Scheme", "build_fetch", "build_products", "build_spread"]
+
+#: Bytes of transformed tiles that a block may take: with what else it reads, they stay in the
+#: second-level cache.
+BUDGET = 512 * 1024
+
+
+#: Widths of panels (`dnnc.ops.channels_last.panel_width`).
+_WIDTHS = (16, 32)
+
+
+def row_tiles(dtype: str, width: int) -> tuple[Tile, ...]:
+    """Register tiles for many rows and for few, of products by panels of that width."""
+    shapes = tiles(dtype)
+    if width >= shapes[0].columns:
+        return shapes
+    return tuple(replace(shapes[0], rows=rows, vectors=1) for rows in (16, 8, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """Sizes of one convolution by Winograd's method.
+
+    `results` by `results` outputs take `taps` by `taps` weights; `channels` and `outputs` count
+    those of the image and of the result, whose lines have `columns` pixels. `width` is that of a
+    panel.
+    """
+
+    dtype: str
+    results: int
+    taps: int
+    channels: int
+    outputs: int
+    lines: int
+    columns: int
+    width: int
+
+    @staticmethod
+    def of(op: Any, x: Value, y: Value, width: int) -> Scheme:
+        """That of a convolution of x [N, H, W, C] to y [N, Ho, Wo, O], whose sizes are known."""
+        channels, outputs, lines, columns = (
+            int(size) for size in (x.shape[3], y.shape[3], y.shape[1], y.shape[2])
+        )
+        taps = int(op.kernel[0]) if hasattr(op, "kernel") else int(op.shape[2])
+        dtype = str(y.type.dtype)
+        return Scheme(dtype, op.tile, taps, channels, outputs, lines, columns, width)
+
+    @property
+    def matrices(self) -> Winograd:
+        return winograd(self.results, self.taps)
+
+    @property
+    def count(self) -> int:
+        """Products in one dimension."""
+        return self.results + self.taps - 1
+
+    @property
+    def panels(self) -> int:
+        return int(ceil_div(self.outputs, self.width))
+
+    @property
+    def tile(self) -> Tile:
+        """A register tile, for the size of its elements and vectors."""
+        return tiles(self.dtype)[0]
+
+    @property
+    def code(self) -> tuple[object, ...]:
+        """What decides the code of a kernel: it serves both widths of panels."""
+        shapes = tuple(row_tiles(self.dtype, width) for width in _WIDTHS)
+        return (self.dtype, self.results, self.taps, shapes)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest register tile."""
+        return row_tiles(self.dtype, self.width)[0].rows
+
+    @property
+    def across(self) -> int:
+        """Tiles in a band."""
+        return -(-self.columns // self.results)
+
+    @property
+    def down(self) -> int:
+        """Bands in an image."""
+        return -(-self.lines // self.results)
+
+    def slab(self, bands: int, filled: int, overlap: int) -> int:
+        """Bytes of the slab of a run of so many bands."""
+        lines, columns = bands * self.results + overlap, self.across * self.results + overlap
+        return lines * columns * filled * self.tile.bytes_each
+
+    @property
+    def filled(self) -> int:
+        """Channels of the image in whole blocks, as weights are packed."""
+        return -(-self.channels // 16) * 16
+
+    @property
+    def filled_outputs(self) -> int:
+        """Outputs in whole panels."""
+        return self.panels * self.width
+
+    def room(self, bands: int) -> int:
+        """Rows of memory for the tiles of so many bands: the last register tile may reach over."""
+        return bands * self.across + self.rows
+
+    def spread(self, elements: int) -> int:
+        """Bytes from one matrix of so many elements to the next: an odd number of cache lines, so
+        that the matrices of a tile do not share sets of the cache."""
+        return (elements * self.tile.bytes_each + 63) // 64 // 2 * 128 + 64
+
+
+def build_products(scheme: Scheme, transposed: bool) -> Callable[..., None]:
+    """`f(rows, width, a, block, blocks, depth, b, c, add)`: rows of A, in blocks of one vector and
+    `block` bytes apart, by a panel of `width` columns. Where `transposed`, a block of A holds
+    columns of it instead: its vectors are the steps of the depth."""
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.winograd.blocked import Strides, build_rows
+
+    size = scheme.tile.bytes_each
+    vector = scheme.tile.lanes * size
+    a_row, a_step = (size, vector) if transposed else (vector, size)
+
+    def rows_of(width: int) -> tuple[Any, int]:
+        shapes = row_tiles(scheme.dtype, width)
+        strides = Strides(a_row, a_step, width * size, width * size)
+        return subroutine(build_rows(shapes, strides)), shapes[0].columns
+
+    (narrow, narrow_step), (wide, wide_step) = map(rows_of, _WIDTHS)
+    least, _ = _WIDTHS
+
+    def products(
+        rows: int, width: int, a: int, block: int, blocks: int, depth: int, b: int, c: int, add: int
+    ) -> None:
+        if width == least:
+            for j in range(0, width, narrow_step):
+                narrow(rows, a, block, blocks, depth, b + j * size, c + j * size, add)
+        else:
+            for j in range(0, width, wide_step):
+                wide(rows, a, block, blocks, depth, b + j * size, c + j * size, add)
+
+    return products
+
+
+def build_fetch(scheme: Scheme) -> Callable[..., None]:
+    """`f(images, height, line, down, band, end, part)`: fetches one part, of as many as there are
+    products, of the lines of the bands from `band` to `end`. A line has `line` bytes.
+
+    Blocks read and write memory in bursts, which a processor does not foresee; this is called
+    between the products of the block before.
+    """
+    from dnnc.kernels.intrinsics import prefetch
+
+    results, products = scheme.results, scheme.count**2
+
+    def fetch(
+        images: int, height: int, line: int, down: int, band: int, end: int, part: int
+    ) -> None:
+        start = images + (band // down * height + band % down * results) * line
+        stop = images + (end // down * height + end % down * results) * line
+        count = (stop - start + 63) // 64
+        for k in range(count * part // products, count * (part + 1) // products):
+            prefetch(start + 64 * k)
+
+    return fetch
+
+
+def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
+    """`f(target, step, room, block, slab, source, h, w, channels, c, filled, top, left, across,
+    down, band, end)`: the tiles of the bands from `band` to `end`, transformed.
+
+    With `side` "bt" the source is the input of the convolution, [N, h, w] with its padding, and
+    tiles overlap; with "a" it is the gradient of the result. Pixels have so many `channels`, of
+    which `c` are taken from the source on and filled up to `filled`. `slab` is memory for a run.
+    Matrix f of the target is at `target + f * step`, [block, tile, channel of the block], with
+    `room` tiles and `block` bytes of channels, which are one vector or a panel.
+    """
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.winograd.transforms import both_sides, transposed
+
+    tile, results, count = scheme.tile, scheme.results, scheme.count
+    image = side == "bt"
+    overlap = scheme.taps - 1 if image else 0
+    matrix = scheme.matrices.bt if image else transposed(scheme.matrices.at)
+    fill = subroutine(_build_fill(tile))
+    transform = both_sides(f"{side}_{results}_{scheme.taps}", matrix, tile)
+    size, vector = tile.bytes_each, tile.lanes * tile.bytes_each
+
+    def spread(
+        target: int, step: int, room: int, block: int, slab: int, source: int, h: int, w: int,
+        channels: int, c: int, filled: int, top: int, left: int, across: int, down: int,
+        band: int, end: int,
+    ) -> None:  # fmt: skip
+        columns = across * results + overlap
+        pixel = filled * size
+        while band < end:
+            image, row = band // down, band % down
+            run = min(down - row, end - band)
+            lines = run * results + overlap
+            at = source + image * h * w * channels * size
+            y = row * results - top
+            fill(slab, at, h, w, channels, c, filled, y, lines, -left, columns)
+            for i in range(run):
+                for j in range(across):
+                    at, to = slab + (i * columns + j) * results * pixel, target
+                    # One call takes all blocks of one vector, or all vectors of a panel.
+                    each = pixel if block == vector else block
+                    apart = room * block if block == vector else vector
+                    for _ in range(pixel // each):
+                        transform(
+                            to, count * step, step, apart, at, columns * pixel, pixel,
+                            each // vector,
+                        )  # fmt: skip
+                        at, to = at + each, to + room * block
+                    target += block
+            band += run
+
+    return spread
+
+
+def _build_fill(tile: Tile) -> Callable[..., None]:
+    """`f(slab, image, height, width, channels, c, filled, y, lines, x, columns)`: `lines` by
+    `columns` pixels of the image at address `image` from line y and column x on, 0 outside of it;
+    of their channels the first `c`, filled up with zeros."""
+    from dnnc.kernels.intrinsics import copy_bytes, zero_bytes
+
+    size = tile.bytes_each
+
+    def fill(
+        slab: int, image: int, height: int, width: int, channels: int, c: int, filled: int,
+        y: int, lines: int, x: int, columns: int,
+    ) -> None:  # fmt: skip
+        first = min(max(-x, 0), columns)
+        last = max(min(columns, width - x), first)
+        pixel = filled * size
+        for line in range(lines):
+            to = slab + line * columns * pixel
+            if y + line < 0 or y + line >= height or first == last:
+                zero_bytes(to, columns * pixel)
+                continue
+            source = image + ((y + line) * width + x + first) * channels * size
+            zero_bytes(to, first * pixel)
+            if filled == channels:
+                copy_bytes(to + first * pixel, source, (last - first) * pixel)
+            else:
+                for j in range(first, last):
+                    copy_bytes(to + j * pixel, source, c * size)
+                    zero_bytes(to + j * pixel + c * size, pixel - c * size)
+                    source += channels * size
+            zero_bytes(to + last * pixel, (columns - last) * pixel)
+
+    return fill
