@@ -25,7 +25,18 @@ from dnnc.tuning.tables import write_shipped
 
 #: Channels with the size of the images that usually have as many, and the sizes of batches, of
 #: which the first is for predictions alone.
-SHAPES = ((16, 32), (32, 32), (32, 16), (64, 56), (64, 16), (64, 8), (128, 28), (128, 8), (256, 14))
+SHAPES = (
+    (16, 32),
+    (32, 32),
+    (32, 16),
+    (64, 56),
+    (64, 16),
+    (64, 8),
+    (128, 28),
+    (128, 8),
+    (256, 14),
+    (512, 7),
+)
 BATCHES = (1, 8, 64)
 
 
