@@ -1,4 +1,4 @@
-"""In programs that only predict: products by weights read them packed.
+"""Products by weights that are read again and again read them packed.
 
     %0 = matmul x, w          →          %1 = pack_columns w
                                          %0 = packed_matmul x, %1
@@ -6,8 +6,11 @@
 Packed panels are read from front to back. As the weight lies, rows of a panel are far apart: few of
 them fit into the cache at a time, and little of each page is used. A weight with few and long
 columns is transposed instead: a panel would hold little more than zeros, and sums along its rows
-need none. `dnnc.passes.prepare` moves this to where it is done once after weights have changed. A
-loop captures the packed weight in the place of one that it uses for products alone.
+need none.
+
+A loop captures the packed weight in the place of one that it uses for products alone. In programs
+that only predict all weights are packed, and `dnnc.passes.prepare` moves that to where it is done
+once after weights have changed.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from dnnc.ops.shape import Transpose
 from dnnc.passes.prepare import fixed_values
 from dnnc.passes.trace import fired
 
-__all__ = ["run"]
+__all__ = ["run", "run_prepared"]
 
 #: Columns of a panel: two of the widest vector registers, or one where that holds all columns.
 _WIDTHS = {DType.F32: (16, 32), DType.F64: (8, 16)}
@@ -35,13 +38,19 @@ _FEW, _LONG = 16, 128
 
 
 def run(graph: Graph) -> Graph:
-    if any(output.updates is not None for output in graph.outputs):
-        return graph
+    """Pack what loops multiply by in every turn."""
+
+    def read_packed(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
+        return _of_loop(node, operands) if isinstance(node.op, Scan) else None
+
+    return rebuild(graph, read_packed)
+
+
+def run_prepared(graph: Graph) -> Graph:
+    """Pack the weights of products outside of loops, in a program that only predicts."""
     fixed = fixed_values(graph)
 
     def read_packed(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
-        if isinstance(node.op, Scan):
-            return _of_loop(node, operands, fixed)
         pack = _pack(node, fixed)
         if pack is None:
             return None
@@ -52,9 +61,7 @@ def run(graph: Graph) -> Graph:
     return rebuild(graph, read_packed)
 
 
-def _of_loop(
-    node: Node, operands: tuple[Value, ...], fixed: Collection[Value]
-) -> Sequence[Value] | None:
+def _of_loop(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
     """The results of a loop with packed captures; None where nothing is to be packed."""
     op = node.op
     assert isinstance(op, Scan)
@@ -63,7 +70,7 @@ def _of_loop(
     for k in range(op.carries + op.sequences, len(inputs)):
         weight = inputs[k].value
         packs = {_pack(user, {weight}) for user in used.get(weight, ())}
-        pack = packs.pop() if len(packs) == 1 and node.operands[k] in fixed else None
+        pack = packs.pop() if len(packs) == 1 else None
         if pack is not None:
             given[k] = apply(pack, given[k])
             inside = Value(given[k].type, hint=weight.hint)

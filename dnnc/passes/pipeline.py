@@ -10,7 +10,7 @@
     softmax     its gradient is written in terms of its result
     sums        constant factors leave sums, so that fewer passes over a tensor do
     layout      images are convolved and pooled with channels last, by packed weights
-    pack        where weights are prepared: products read them as panels
+    pack        what loops multiply by in every turn becomes panels that products read
     fuse        pointwise work and reductions become one kernel a group
     recompute   with a budget of memory: values are computed again rather than kept
 
@@ -77,10 +77,11 @@ PASSES: tuple[Pass, ...] = (
     Pass("softmax", softmax.run),
     Pass("sums", sums.run),
     Pass("layout", layout.run),
+    Pass("pack", pack.run),
     Pass("fuse", fuse.run),
 )
 #: Runs before `fuse` where weights are prepared; where each call would pack, it would not pay.
-PACK = Pass("pack", pack.run)
+PACK = Pass("pack_prepared", pack.run_prepared)
 
 
 def optimize(graph: Graph, after: str | None = None, budget: Budget | None = None) -> Graph:

@@ -164,7 +164,7 @@ def test_products_of_data_are_not_packed() -> None:
         """
     )
     assert "packed" not in print_graph(optimize_split(graph)[1])
-    assert pack.run(graph) is graph
+    assert pack.run_prepared(graph) is graph
 
 
 def test_a_loop_captures_packed_weights() -> None:
