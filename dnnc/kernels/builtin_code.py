@@ -1,7 +1,6 @@
 """Functions of Python's on int64 as kernels need them, in code that LLVM has little to do with.
 
-Numba's own check what cannot be in a kernel, and keep in memory what could be in registers: a loop
-over a range takes it ten times as much code.
+Numba's own check what cannot be in a kernel, and keep in memory what could be in registers.
 
 Imports numba: import it only inside functions that compile.
 """

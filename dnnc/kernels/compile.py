@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -37,6 +38,8 @@ __all__ = [
 _DIGEST = 32
 #: Entries of the cache; a large network needs some fifty. Every change of version leaves old ones.
 _MOST_ENTRIES = 6000
+#: Nothing takes so long to write.
+_STALE_SECONDS = 3600
 _LOCK = threading.Lock()
 
 
@@ -108,7 +111,12 @@ def _cached_object(kernel: Kernel) -> bytes:
 
 @cache
 def _trim(folder: Path) -> None:
-    """Once in a process that writes: let go of the oldest entries where there are very many."""
+    """Once in a process that writes: let go of the oldest entries where there are very many, and of
+    what processes that were stopped have left half written."""
+    for path in folder.glob(".*.o.*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
     entries = sorted(folder.glob("*.o"), key=lambda path: path.stat().st_mtime)
     if len(entries) > _MOST_ENTRIES:
         for path in entries[: len(entries) - _MOST_ENTRIES // 2]:

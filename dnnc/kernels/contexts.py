@@ -1,7 +1,7 @@
 """What Numba knows while it compiles kernels: numbers, ranges, tuples, enums, and intrinsics.
 
-Its own contexts know all that it supports of Python and NumPy, which takes as long to load as ten
-kernels to compile, and which it looks through whenever something is called that is new.
+Its own contexts know all that it supports of Python and NumPy, which takes long to load, and which
+it looks through whenever something is called that is new.
 
 Imports numba: import it only inside functions that compile.
 """

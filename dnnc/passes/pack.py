@@ -39,6 +39,8 @@ _FEW, _LONG = 16, 128
 
 def run(graph: Graph) -> Graph:
     """Pack what loops multiply by in every turn."""
+    if not any(isinstance(node.op, Scan) for node in graph.nodes):
+        return graph
 
     def read_packed(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
         return _of_loop(node, operands) if isinstance(node.op, Scan) else None

@@ -141,6 +141,16 @@ def test_loops_vectorize() -> None:
     assert assembly
 
 
+def test_what_stopped_processes_left_is_removed(tmp_path: Path) -> None:
+    old, new, entry = (tmp_path / name for name in (".a.o.x1", ".b.o.x2", "c.o"))
+    for path in (old, new, entry):
+        path.write_bytes(b"")
+    for path in (old, entry):
+        os.utime(path, (0, 0))
+    compiling._trim(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [new, entry]
+
+
 def test_very_many_entries_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "_MOST_ENTRIES", 10)
     for k in range(12):

@@ -45,6 +45,7 @@ from dnnc.kernels.convolution.slots import (
     W,
 )
 from dnnc.kernels.epilogue import build_finish
+from dnnc.kernels.product.strips import Strip
 from dnnc.kernels.tiles import Tile
 
 __all__ = ["build_conv", "most_rows"]
@@ -191,21 +192,21 @@ def _build_strips(widest: Tile) -> Callable[..., None]:
             at_once = columns if direct else at_once
         elif direct:
             at_once = rows
-        put(words, 1, depth)
-        put(words, 4, slot(args, TAPS) + done * 8)
-        put(words, 6, width * size)
-        put(words, 10, 0)
+        put(words, Strip.DEPTH, depth)
+        put(words, Strip.A_STEP, slot(args, TAPS) + done * 8)
+        put(words, Strip.B_STEP, width * size)
+        put(words, Strip.ADD, 0)
         for strip in range(first, last):
             group, column = strip // per_group, strip % per_group * wide
             panel = group * panels + column // width
             b = (panel * slot(args, _DEPTH) + done) * width + column % width
             channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
-            put(words, 2, a + channel * size)
-            put(words, 5, slot(args, OTHER) + b * size)
-            put(words, 9, min(wide, each - column))
+            put(words, Strip.A, a + channel * size)
+            put(words, Strip.B, slot(args, OTHER) + b * size)
+            put(words, Strip.COLUMNS, min(wide, each - column))
             for i in range(0, rows, at_once):
-                put(words, 0, min(at_once, rows - i))
-                put(words, 11, slot(args, PIXELS) + 8 * i)
+                put(words, Strip.ROWS, min(at_once, rows - i))
+                put(words, Strip.A_TABLE, slot(args, PIXELS) + 8 * i)
                 block(
                     args, image, group * each + column, i, y, x, columns, sh, sw, direct
                 )  # fmt: skip
@@ -226,15 +227,17 @@ def _build_block(widest: Tile) -> Callable[..., None]:
         sw: int, direct: int,
     ) -> None:  # fmt: skip
         words, wide = slot(args, WORDS), slot(args, WIDE)
-        rows, ho, wo = slot(words, 0), slot(args, HO), slot(args, WO)
-        put(words, 7, slot(args, _TILE))
-        put(words, 8, wide * size)
+        rows, ho, wo = slot(words, Strip.ROWS), slot(args, HO), slot(args, WO)
+        put(words, Strip.C, slot(args, _TILE))
+        put(words, Strip.C_ROW, wide * size)
         if direct:
             pixel = (image * ho + y + i // columns * sh) * wo + x + i % columns * sw
-            put(words, 7, slot(args, OUT) + (pixel * slot(args, O) + channel) * size)
-            put(words, 8, sw * slot(args, O) * size)
-        if slot(words, 1) > 0:
-            call_kernel(slot(args, NARROW if slot(words, 9) <= lanes else STRIP), words, 0, 0)
+            put(words, Strip.C, slot(args, OUT) + (pixel * slot(args, O) + channel) * size)
+            put(words, Strip.C_ROW, sw * slot(args, O) * size)
+        if slot(words, Strip.DEPTH) > 0:
+            call_kernel(
+                slot(args, NARROW if slot(words, Strip.COLUMNS) <= lanes else STRIP), words, 0, 0
+            )
         else:
             zero_bytes(slot(args, _TILE), rows * wide * size)
         if direct:
@@ -267,7 +270,7 @@ def _build_deliver(widest: Tile) -> Callable[..., None]:
     ) -> None:
         words, wide = slot(args, WORDS), slot(args, WIDE)
         source = slot(args, _TILE) + row * wide * size
-        columns, outputs = slot(words, 9), slot(args, O)
+        columns, outputs = slot(words, Strip.COLUMNS), slot(args, O)
         if slot(args, _EPILOGUE) == 0:
             to = slot(args, OUT)
             to += ((line * slot(args, WO) + pixel) * outputs + channel) * size

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dnnc.kernels.abi import Kernel, make_kernel
+from dnnc.kernels.product.strips import Strip
 from dnnc.kernels.target import host
 from dnnc.kernels.tiles import Tile
 
@@ -59,12 +60,12 @@ def _build(tile: Tile, runs: Runs) -> Callable[[int, int, int], int]:
     run, pitch, steps = runs.rows, runs.pitch, runs.steps
 
     def strip(words: int, unused: int, unused_too: int) -> int:
-        depth, table = slot(words, 1) // steps, slot(words, 4)
-        b, b_step, c_row = slot(words, 5), slot(words, 6), slot(words, 8)
-        columns, add = slot(words, 9), slot(words, 10)
-        to = slot(words, 7)
-        for i in range(0, slot(words, 0), run):
-            a = slot(words, 2) + slot(slot(words, 11), i)
+        depth, table = slot(words, Strip.DEPTH) // steps, slot(words, Strip.A_STEP)
+        b, b_step, c_row = slot(words, Strip.B), slot(words, Strip.B_STEP), slot(words, Strip.C_ROW)
+        columns, add = slot(words, Strip.COLUMNS), slot(words, Strip.ADD)
+        to = slot(words, Strip.C)
+        for i in range(0, slot(words, Strip.ROWS), run):
+            a = slot(words, Strip.A) + slot(slot(words, Strip.A_TABLE), i)
             for _ in range(count):
                 big(a, table, depth, b, b_step, to, c_row, columns, add)
                 a, to = a + rows * pitch, to + rows * c_row

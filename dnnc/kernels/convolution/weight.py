@@ -53,6 +53,7 @@ from dnnc.kernels.convolution.slots import (
     runs_of,
 )
 from dnnc.kernels.epilogue import calls_apart
+from dnnc.kernels.product.strips import Strip
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.ops.channels_last import ConvLastWeightGradient
 
@@ -232,12 +233,12 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
         each, wide = slot(args, COLUMNS), slot(args, WIDE)
         strips = (each + wide - 1) // wide
         dy = slot(args, OTHER) + (image * slot(args, HO) + q) * wo * outputs * size
-        put(words, 0, depth)
-        put(words, 1, pixels)
-        put(words, 4, slot(args, PIXELS))
-        put(words, 8, strips * wide * size)
-        put(words, 10, add)
-        put(words, 11, slot(args, TAPS))
+        put(words, Strip.ROWS, depth)
+        put(words, Strip.DEPTH, pixels)
+        put(words, Strip.A_STEP, slot(args, PIXELS))
+        put(words, Strip.C_ROW, strips * wide * size)
+        put(words, Strip.ADD, add)
+        put(words, Strip.A_TABLE, slot(args, TAPS))
         for strip in range(slot(args, GROUPS) * strips):
             group, column = strip // strips, strip % strips * wide
             channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
@@ -248,11 +249,11 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
                 # Tiles read whole rows of vectors, which must not reach beyond dy.
                 copy(slot(args, _COPY), wide * size, b, b_step, pixels, count)
                 b, b_step, count = slot(args, _COPY), wide * size, wide
-            put(words, 2, base + channel * size)
-            put(words, 5, b)
-            put(words, 6, b_step)
-            put(words, 7, target + (group * depth * strips * wide + column) * size)
-            put(words, 9, count)
+            put(words, Strip.A, base + channel * size)
+            put(words, Strip.B, b)
+            put(words, Strip.B_STEP, b_step)
+            put(words, Strip.C, target + (group * depth * strips * wide + column) * size)
+            put(words, Strip.COLUMNS, count)
             call_kernel(slot(args, NARROW if rest <= lanes else STRIP), words, 0, 0)
 
     return slab

@@ -58,11 +58,16 @@ def _build_strip(dtype: str, vectors: int, table: str) -> Callable[[int, int, in
     limit = len(first) - 1
 
     def strip(words: int, unused: int, unused_too: int) -> int:
-        rows, depth = slot(words, 0), slot(words, 1)
-        a, a_row, a_step = slot(words, 2), slot(words, 3), slot(words, 4)
-        b, b_step = slot(words, 5), slot(words, 6)
-        c, c_row, columns, add = slot(words, 7), slot(words, 8), slot(words, 9), slot(words, 10)
-        starts = slot(words, 11)
+        rows, depth = slot(words, Strip.ROWS), slot(words, Strip.DEPTH)
+        a, a_row, a_step = slot(words, Strip.A), slot(words, Strip.A_ROW), slot(words, Strip.A_STEP)
+        b, b_step = slot(words, Strip.B), slot(words, Strip.B_STEP)
+        c, c_row, columns, add = (
+            slot(words, Strip.C),
+            slot(words, Strip.C_ROW),
+            slot(words, Strip.COLUMNS),
+            slot(words, Strip.ADD),
+        )
+        starts = slot(words, Strip.A_TABLE)
         i = 0
         while i < rows:
             which = first[min(rows - i, limit)]
