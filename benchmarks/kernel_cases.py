@@ -24,6 +24,7 @@ from dnnc.ops.channels_last import (
     PackWeights,
 )
 from dnnc.ops.conv import Movement
+from dnnc.program.arrays import side_by_side
 
 __all__ = ["FAMILIES", "KernelCase"]
 
@@ -53,7 +54,7 @@ class KernelCase:
             shape = item.value.type.concrete(self.sizes)
             draw = random.random if item.role == "state" else random.standard_normal
             arrays[item.name] = np.asarray(draw(shape), np.float32)
-        return arrays
+        return side_by_side(arrays)
 
 
 def _case(family: str, shape: str, graph: Graph, sizes: dict[str, int] | None = None) -> KernelCase:

@@ -20,6 +20,7 @@ from benchmarks.frameworks.interface import Variables
 from benchmarks.frameworks.with_dnnc import graph_of, prepared, random_variables
 from dnnc.ir.graph import Graph
 from dnnc.passes.pipeline import optimize
+from dnnc.program.arrays import side_by_side
 from dnnc.program.ceiling import measure_ceiling
 from dnnc.program.executable import Executable
 from dnnc.program.profile import ProfileEntry, ProfileTotal, total_by
@@ -36,7 +37,7 @@ def arrays_of(case: Case, graph: Graph, variables: Variables) -> Variables:
         shape, dtype = item.value.type.concrete({"batch": case.batch}), item.value.type.dtype.numpy
         fallback = np.full(shape, item.role == "scalar", dtype)
         arrays[item.name] = np.asarray(given.get(item.name, fallback), dtype)
-    return arrays
+    return side_by_side(arrays)
 
 
 def by_kernel(entries: Sequence[ProfileEntry]) -> list[ProfileTotal]:

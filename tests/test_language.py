@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,16 @@ SIZES = {"h": 12, "w": 10, "seq": 7, "src": 6, "tgt": 5, "batch": 3}
 SETTINGS = {"depth": 1, "vocab": 30, "dim": 8, "heads": 2, "context": 16}
 #: Jobs that this version does not do, told by E408 when a file is checked.
 UNSUPPORTED = {"compress", "distill", "search"}
+#: Where a package puts data that examples read; a folder with a few pictures takes its place.
+PACKAGED, PICTURES = "/usr/share/datasets/fashion-mnist/", "pictures/"
 
 
 def texts() -> dict[str, str]:
     """Every text in the language: examples, pages, and the language's own description."""
-    found = {f"examples/{p.name}": p.read_text("utf-8") for p in sorted(EXAMPLES.glob("*.dnn"))}
+    found = {
+        f"examples/{path.name}": path.read_text("utf-8").replace(PACKAGED, PICTURES)
+        for path in sorted(EXAMPLES.glob("*.dnn"))
+    }
     for path in sorted((ROOT / "tests/syntax/snippets").glob("*.dnn")):
         if path.name != "everything.dnn":  # every form, without meaning
             found[path.name] = path.read_text("utf-8")
@@ -48,9 +54,22 @@ def beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the data and the files that texts import."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(EXAMPLES / "data")
+    write_pictures(tmp_path / PICTURES)
     for snippet in snippets(ROOT / "docs" / "language.md"):
         if "file" in snippet.options:
             (tmp_path / snippet.options["file"]).write_text(snippet.text, encoding="utf-8")
+
+
+def write_pictures(folder: Path) -> None:
+    """Forty pictures of ten kinds for each split, as the files of MNIST hold them."""
+    folder.mkdir()
+    random = np.random.default_rng(1)
+    for split in ("train", "t10k"):
+        images, labels = random.integers(0, 256, (40, 28, 28)), np.arange(40) % 10
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = np.array([0x800 + values.ndim, *values.shape], ">i4").tobytes()
+            file = folder / f"{split}-{kind}-ubyte.gz"
+            file.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
 
 
 def unsupported(text: str) -> bool:

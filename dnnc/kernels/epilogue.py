@@ -2,7 +2,9 @@
 
 The pointwise rest of the body becomes an epilogue: a kernel of its own, which drivers call through
 its address as `f(args, region, 0)`, where `args` are its own slots and `region` a table of
-`Region.WORDS` words. A region is some rows by some adjacent columns, and still in cache.
+`Region.WORDS` words. A region is some rows by some adjacent columns, and still in cache. As
+`f(args, region, 1)` it lists the cache lines that it is going to access, for a region whose source
+is a list (`dnnc.kernels.product.lines`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from dnnc.ops.channels_last import ConvLastInputGradient
 from dnnc.ops.control import Fused
 from dnnc.ops.conv import Convolution
 from dnnc.ops.creation import Iota
+from dnnc.ops.linear import MatMul
+from dnnc.ops.packed import PackedMatMul
 
 __all__ = [
     "Epilogue",
@@ -89,15 +93,16 @@ def epilogue_arguments(epilogue: Epilogue | None) -> tuple[Argument, ...]:
     return (Code(epilogue.kernel), *epilogue.slots) if epilogue else (Integer.of(0),)
 
 
-def build_finish() -> Callable[..., None]:
+def build_finish(ahead: bool = False) -> Callable[..., None]:
     """`f(epilogue, slots, region, source, source_row, rows, columns, matrix, row, column, step)`:
-    a driver's call of the epilogue at an address, whose slots begin at `slots`.
+    a driver's call of the epilogue at an address, whose slots begin at `slots`; `ahead`, of what
+    lists cache lines at `source`.
 
     The words of the region are written at `region`; what follows there are those words.
     """
     from dnnc.kernels.intrinsics import call_kernel, store
 
-    put = store("i64")
+    put, listing = store("i64"), int(ahead)
 
     def finish(
         epilogue: int, slots: int, region: int, source: int, source_row: int, rows: int,
@@ -111,7 +116,7 @@ def build_finish() -> Callable[..., None]:
         put(region, Region.FIRST + 1, row)
         put(region, Region.FIRST + 2, column)
         put(region, Region.STEP, step)
-        call_kernel(epilogue, slots, region, 0)
+        call_kernel(epilogue, slots, region, listing)
 
     return finish
 
@@ -183,34 +188,57 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
     )
     apart = isinstance(anchor.op, ConvLastInputGradient)
     start = f"{row} + {'r * step' if apart else 'r'}"
-    wide = _whole(b.body)
-    if wide is None:
-        _write_rows(b, sums, start, "columns")
+    with w.block("if threads:"):
+        _list_lines(b, start)
+        w.add("return 0")
+    part = _part(b.body, anchor)
+    if part is None:
+        _write_rows(b, sums, start)
         return b.call("epilogue")
-    with w.block(f"if columns == {wide}:"):
-        _write_rows(b, sums, start, str(wide))
+    with w.block(f"if columns % {part} == 0:"):
+        _write_rows(b, sums, start, part)
     with w.block("else:"):
-        _write_rows(b, sums, start, "columns")
+        _write_rows(b, sums, start)
     return b.call("epilogue")
 
 
-def _whole(body: Body) -> int | None:
-    """The columns of most regions, whose number is known when code is written: those of a tile."""
+def _list_lines(b: Builder, start: str) -> None:
+    """List the lines of all memory that has a part for each row."""
+    last, w = len(b.space.axes) - 1, b.writer
+    memories = [m for m in b.memories if m.strides and m.strides[last] == 1]
+    memories = [m for m in memories if m.strides[last - 1] is not None]
+    with w.block("for r in range(rows):"):
+        w.add(start)
+        with b.moved(list(range(last))):
+            for memory in memories:
+                size = memory.dtype.size
+                place = f"{memory.address} + ({b.bases[memory.number]} + first) * {size}"
+                w.add(f"list_lines(source, {place}, 0, 1, columns * {size})")
+
+
+def _part(body: Body, anchor: Node) -> int | None:
+    """Columns that are taken at a time, so that their number is known when code is written: a
+    vector's for products, whose tiles differ in width, and those of a tile for convolutions."""
     columns, dtype = body.op.space[-1].constant, str(body.outputs[0][0].type.dtype)
     if columns is None or dtype not in ("f32", "f64"):
         return None
-    known = [tiles(dtype, vectors)[0].columns for vectors in (2, 1)]
+    widths = (1,) if isinstance(anchor.op, MatMul | PackedMatMul) else (2, 1)
+    known = [tiles(dtype, vectors)[0].columns for vectors in widths]
     return next((count for count in known if count <= columns), None)
 
 
-def _write_rows(b: Builder, sums: Value, start: str, columns: str) -> None:
-    last, w = len(b.space.axes) - 1, b.writer
+def _write_rows(b: Builder, sums: Value, start: str, part: int | None = None) -> None:
+    last, w, step = len(b.space.axes) - 1, b.writer, part or "columns"
     with w.block("for r in range(rows):"):
         w.add(start, "sums = source + r * source_row")
-        with b.moved(list(range(last))), w.block(f"for j in range({columns}):"):
-            w.add(f"i{last} = first + j")
+        with (
+            b.moved(list(range(last))),
+            w.block(f"for c in range(0, columns, {step}):"),
+            w.block(f"for j in range({step}):"),
+        ):
+            w.add(f"i{last} = first + c + j")
             terms = b.terms(last)
             alias = len(b.memories)
             load = b.source.access("load", sums.type.dtype, alias if alias < 48 else None)
-            terms.given[sums] = terms.scope.assign(f"{load}(sums, j)", sums.type.dtype)
+            terms.given[sums] = terms.scope.assign(f"{load}(sums, c + j)", sums.type.dtype)
             b.store(terms, list(dict.fromkeys(value for value, _ in b.body.outputs)))

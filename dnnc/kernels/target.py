@@ -6,12 +6,13 @@ import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
 from dnnc import environment
 
-__all__ = ["Target", "foreign_machine", "host", "target_machine"]
+__all__ = ["Target", "foreign_machine", "host", "second_cache", "target_machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,16 @@ def _limited(target: Target, bits: int | None) -> Target:
     if bits is None or bits >= target.vector_bits:
         return target
     return Target(target.triple, "x86-64-v3" if bits == 256 else "x86-64", "", bits, 16)
+
+
+@cache
+def second_cache() -> int:
+    """Bytes of the second-level cache of a core; 1 MiB where the system does not tell."""
+    units = {"K": 1 << 10, "M": 1 << 20}
+    with suppress(OSError, ValueError, KeyError):
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text[:-1]) * units[text[-1]]
+    return 1 << 20
 
 
 @cache

@@ -10,7 +10,7 @@ from functools import cache
 
 from dnnc.kernels.target import Target, host
 
-__all__ = ["Tile", "dot_sizes", "first_tiles", "tiles"]
+__all__ = ["Tile", "dot_sizes", "first_tiles", "most_vectors", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,25 @@ def tiles(dtype: str, vectors: int = 2, target: Target | None = None) -> tuple[T
     16.
     """
     target = target or host()
+    assert vectors <= most_vectors(target)
     lanes = target.lanes(4 if dtype == "f32" else 8)
     most = 14 if target.is_x86 else 12
     rows = (most, 8, 4) if target.vector_registers >= 32 else (6, 4, 2)
-    if vectors == 1:
-        # Each row takes a load for each of its sums: more rows would wait for their addresses.
+    if vectors != 2:
+        # One vector: each row takes a load for each of its sums, and more rows would wait for
+        # their addresses. Three: twenty-four sums, for which fewer numbers are loaded.
         rows = (8, 6, 4)
     return tuple(Tile(dtype, count, vectors, lanes) for count in rows)
+
+
+def most_vectors(target: Target | None = None) -> int:
+    """The widest tiles of products, in vectors.
+
+    Three where there are registers for eight rows of them, and where vectors are as wide as a cache
+    line, so that each may come from a panel of its own.
+    """
+    target = target or host()
+    return 3 if target.vector_registers >= 32 and target.vector_bits == 512 else 2
 
 
 @cache

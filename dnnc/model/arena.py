@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["Arena"]
+from dnnc.program.arrays import side_by_side
 
-#: Bytes of a cache line and of the widest vector register, at multiples of which arrays begin.
-_ALIGNMENT = 64
+__all__ = ["Arena"]
 
 
 class Arena:
@@ -19,16 +18,8 @@ class Arena:
     """
 
     def __init__(self, values: Mapping[str, np.ndarray]) -> None:
-        sizes = [-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in values.values()]
-        raw = np.zeros(sum(sizes) + _ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % _ALIGNMENT
         self.version = 0
-        self.arrays: dict[str, np.ndarray] = {}
-        for (name, array), size in zip(values.items(), sizes, strict=True):
-            place = raw[start : start + array.nbytes]
-            self.arrays[name] = place.view(array.dtype).reshape(array.shape)
-            self.arrays[name][...] = array
-            start += size
+        self.arrays = side_by_side(values)
 
     def note_change(self) -> None:
         """What was computed of the arrays before holds no longer."""

@@ -16,6 +16,7 @@ from dnnc.ir.interpret import interpret
 from dnnc.model.compiled import MemoryBudget, Runner
 from dnnc.model.losses import LOSS, first_states, step_graph
 from dnnc.model.weights import Weights, read_weights, save_weights
+from dnnc.program.arrays import side_by_side
 
 if TYPE_CHECKING:
     from dnnc.model.model import Model
@@ -39,15 +40,13 @@ class Trainer:
         seed: int,
         memory: int | None = None,
     ) -> None:
-        from dnnc.train.variables import aligned
-
         self.model, self.options, self.steps, self.seed = model, options, steps, seed
         self.memory = memory
         self.step_number = 0
         graph = first_states(model.walk(training=True), options)
         held = model.arena.arrays
         states = interpret(graph, {i.name: held[i.name] for i in graph.inputs})
-        self._arrays = {**held, **{n: aligned(a) for n, a in states.items()}}
+        self._arrays = {**held, **side_by_side(states)}
         self.variables = Weights(self._arrays, self._arrays, model.arena.note_change)
         self._runners = model.runners()
         self._lock = threading.Lock()

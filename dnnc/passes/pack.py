@@ -20,7 +20,6 @@ from collections.abc import Collection, Sequence
 
 from dnnc.ir.graph import Graph, Node, Value
 from dnnc.ir.rewrite import rebuild, uses
-from dnnc.ir.types import DType
 from dnnc.ops.base import apply, apply_all
 from dnnc.ops.control import Scan
 from dnnc.ops.linear import MatMul
@@ -31,8 +30,6 @@ from dnnc.passes.trace import fired
 
 __all__ = ["run", "run_prepared"]
 
-#: Columns of a panel: two of the widest vector registers, or one where that holds all columns.
-_WIDTHS = {DType.F32: (16, 32), DType.F64: (8, 16)}
 #: Most columns, and least rows, of a weight that is transposed.
 _FEW, _LONG = 16, 128
 
@@ -106,8 +103,7 @@ def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | Transpose | Non
     if not isinstance(op, MatMul) or op.transpose_a:
         return None
     x, w = node.operands
-    widths = _WIDTHS.get(w.type.dtype)
-    if widths is None or w.type.rank != 2 or w not in fixed or x in fixed:
+    if not w.type.dtype.is_float or w.type.rank != 2 or w not in fixed or x in fixed:
         return None
     columns = node.results[0].shape[1].constant
     if columns is None or columns < 2:
@@ -115,4 +111,4 @@ def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | Transpose | Non
     depth = x.shape[1].constant
     if columns <= _FEW and depth is not None and depth >= _LONG:
         return None if op.transpose_b else Transpose((1, 0))
-    return PackColumns(widths[columns > widths[0]], op.transpose_b)
+    return PackColumns(op.transpose_b)

@@ -21,9 +21,10 @@ from dnnc import environment
 from dnnc.kernels.abi import Kernel
 from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import TeamState, driver_kernel, launch_kernel, worker_kernel
+from dnnc.program.arrays import aligned
 from dnnc.program.memory import ALIGNMENT
 
-__all__ = ["Team", "aligned", "default_threads", "team", "team_kernels"]
+__all__ = ["Team", "default_threads", "team", "team_kernels"]
 
 #: Rounds that a worker spins for more work: some 50 microseconds.
 _IDLE_SPINS = 1000
@@ -34,13 +35,6 @@ _PENDING = 2
 _UNREAD = 4
 
 NativeFunction = ctypes.CFUNCTYPE(ctypes.c_int32, *(ctypes.c_int64,) * 5)
-
-
-def aligned(count: int) -> np.ndarray:
-    """`count` bytes, not initialized, that begin at a multiple of ALIGNMENT."""
-    raw = np.empty(count + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + count]
 
 
 def default_threads() -> int:

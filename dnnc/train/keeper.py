@@ -19,6 +19,7 @@ from dnnc.diagnostics import Note
 from dnnc.elaborate.plan import TrainingPlan
 from dnnc.ir.graph import Graph
 from dnnc.ir.text import print_graph
+from dnnc.program.arrays import side_by_side
 from dnnc.train.checkpoint import (
     Checkpoint,
     Position,
@@ -30,7 +31,7 @@ from dnnc.train.codes import fault
 from dnnc.train.files import load_tensors, save_tensors, write_text
 from dnnc.train.folder import RunFolder, plain
 from dnnc.train.result import Options
-from dnnc.train.variables import Variables, aligned, fingerprint, restore
+from dnnc.train.variables import Variables, fingerprint, restore
 
 __all__ = ["Keeper"]
 
@@ -100,8 +101,7 @@ class Keeper:
         self.history = self.folder.entries()
         self._load_best(position)
         self._saved_at, self._saved_step = time.perf_counter(), position.step
-        variables = {name: aligned(array) for name, array in found.variables.items()}
-        return dataclasses.replace(found, variables=variables)
+        return dataclasses.replace(found, variables=side_by_side(found.variables))
 
     def _make_identity(self, initial: Mapping[str, np.ndarray] | None) -> dict[str, str]:
         plan = self.plan

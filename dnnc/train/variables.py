@@ -8,24 +8,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from dnnc.elaborate.plan import TrainingPlan
+from dnnc.program.arrays import side_by_side
 from dnnc.train.evaluate import Compiler
 from dnnc.train.feed import inputs_of
 
-__all__ = ["Variables", "aligned", "fingerprint", "first_values", "first_wrong", "restore"]
+__all__ = ["Variables", "fingerprint", "first_values", "first_wrong", "restore"]
 
 Variables = dict[str, np.ndarray]
-
-#: Bytes of a cache line and of the widest vector register.
-_ALIGNMENT = 64
-
-
-def aligned(array: np.ndarray) -> np.ndarray:
-    """A contiguous copy that starts at a multiple of 64 bytes, as kernels read it fastest."""
-    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def first_values(
@@ -37,11 +26,11 @@ def first_values(
         seed = {"seed": np.array(plan.seed, np.int64)}
         initial = compile(network.initial)(inputs_of(network.initial, seed))
     names = (*network.parameters, *network.states)
-    variables = {name: aligned(np.asarray(initial[name])) for name in names}
+    variables = side_by_side({name: np.asarray(initial[name]) for name in names})
     if plan.optimizer_states:
         held = inputs_of(plan.initial_optimizer, variables)
         states = compile(plan.initial_optimizer)(held)
-        variables.update({name: aligned(states[name]) for name in plan.optimizer_states})
+        variables |= side_by_side({name: states[name] for name in plan.optimizer_states})
     return variables
 
 

@@ -52,7 +52,9 @@ def test_product_with_bias(run_node, sizes, dtype):
     check(run_node, lambda a, b, c: relu(ops.add(ops.matmul(a, b), c)), *arrays)
 
 
-@pytest.mark.parametrize(("columns", "depth"), [(10, 200), (7, 600), (16, 40), (20, 150)], ids=str)
+@pytest.mark.parametrize(
+    ("columns", "depth"), [(10, 200), (7, 600), (16, 40), (20, 150), (200, 70)], ids=str
+)
 def test_epilogues_of_every_order_of_loops(run_node, columns, depth):
     """Few columns, long sums, and either operand stored transposed; sums in more than one block."""
     for rows, a_flip, b_flip in [(70, False, False), (70, True, False), (20, False, True)]:

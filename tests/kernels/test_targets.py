@@ -65,11 +65,11 @@ for rows in (slice(0, 5), slice(2, 3)):
 """
 
 
-def assembly(tile: Tile, table: str, target: Target) -> str:
+def assembly(tile: Tile, target: Target, table: str = "", **how: bool) -> str:
     """The code of a micro-kernel on a processor; skips where LLVM cannot compile for it."""
     from dnnc.kernels.product.microkernel import write_micro_kernel
 
-    return compiled(lambda text: write_micro_kernel(text, "tile", tile, table), target)
+    return compiled(lambda text: write_micro_kernel(text, "tile", tile, table, **how), target)
 
 
 def compiled(write: Callable[[ir.Module], ir.Function], target: Target) -> str:
@@ -114,7 +114,7 @@ def test_sums_stay_in_registers(name: str, dtype: str, vectors: int, table: str)
     if table == "each" and not target.is_x86:
         pytest.skip("reads of a part of a vector are several blocks: there are no masks")
     for tile in tiles(dtype, vectors, target):
-        loops = inner_loops(assembly(tile, table, target))
+        loops = inner_loops(assembly(tile, target, table))
         assert loops
         for loop in loops:
             # LLVM may take several steps in one round.
@@ -128,6 +128,23 @@ def test_sums_stay_in_registers(name: str, dtype: str, vectors: int, table: str)
             if not target.is_x86:
                 assert stack == [], tile
             assert len(stack) <= tile.rows * steps, (tile, stack)
+
+
+@pytest.mark.parametrize("fetching", [False, True])
+@pytest.mark.parametrize("vectors", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_sums_stay_in_registers_where_vectors_are_apart(
+    dtype: str, vectors: int, fetching: bool
+) -> None:
+    target = TARGETS["avx512"]
+    for tile in tiles(dtype, vectors, target):
+        text = assembly(tile, target, apart=True, fetching=fetching)
+        lines = text.splitlines()
+        assert not [line for line in lines if STACK.search(line) and VECTOR.search(line)], tile
+        found = sum(bool(MULTIPLY_ADD.match(line.strip())) for line in lines)
+        assert found >= tile.rows * tile.vectors
+        assert found % (tile.rows * tile.vectors) == 0
+        assert ("prefetch" in text) is True
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

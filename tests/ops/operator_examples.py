@@ -131,14 +131,21 @@ def matrices() -> list[Example]:
 
 def packed_columns() -> list[Example]:
     return [
-        Example(fixed(ops.PackColumns(16)), ("T[3, 20]",)),
-        Example(fixed(ops.PackColumns(32, transpose=True)), ("T[40, 3]",)),
+        Example(fixed(ops.PackColumns()), ("T[3, 20]",)),
+        Example(fixed(ops.PackColumns(transpose=True)), ("T[40, 3]",)),
     ]
 
 
 def packed_products() -> list[Example]:
-    cases = [(20, "T[2, 3]", "T[6, 16]"), (40, "T[1, 5]", "T[10, 32]")]
-    return [Example(fixed(ops.PackedMatMul(dim(n))), (a, b)) for n, a, b in cases]
+    cases = [
+        (20, "T[2, 3]", "T[6, 16]", DType.F32),
+        (40, "T[1, 5]", "T[15, 16]", DType.F32),
+        (12, "T[2, 5]", "T[10, 8]", DType.F64),
+    ]
+    return [
+        Example(fixed(ops.PackedMatMul(dim(n))), (a, b), frozenset({dtype}))
+        for n, a, b, dtype in cases
+    ]
 
 
 #: Attributes, then the shapes of x, w and y.

@@ -12,8 +12,8 @@ from dnnc.ir.interpret import interpret
 from dnnc.ir.types import TensorType
 from dnnc.passes.pipeline import optimize
 from dnnc.program import executable
+from dnnc.program.arrays import aligned
 from dnnc.program.executable import Executable
-from dnnc.program.team import aligned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

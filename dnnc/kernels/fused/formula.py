@@ -72,9 +72,12 @@ class Source:
     def namespace(self) -> dict[str, Any]:
         """What the names stand for. Imports numba."""
         from dnnc.kernels import intrinsics
+        from dnnc.kernels.product.lines import build_list_lines
         from dnnc.kernels.scalar import scalar
+        from dnnc.kernels.subroutine import shared
 
         names: dict[str, Any] = {"slot": intrinsics.slot, "share": intrinsics.share}
+        names["list_lines"] = shared(build_list_lines)
         for name, (operation, *dtypes) in self.operations.items():
             names[name] = scalar(operation, *dtypes)
         for name, (kind, dtype, buffer) in self.accesses.items():

@@ -13,43 +13,35 @@ __all__ = ["build_pack", "build_transpose"]
 _FEW = 4
 
 
-def build_pack(dtype: str, lanes: int) -> Callable[..., None]:
-    """`f(target, source, stride, depth, columns, wide)`: rows of `columns` elements, each `stride`
-    bytes apart, become rows of `wide`, which are one or two vectors of `lanes`. What stands beyond
-    `columns` there is of no use."""
-    from dnnc.kernels.intrinsics import copy_bytes
-    from dnnc.kernels.subroutine import subroutine
+def build_pack(dtype: str, wide: int, step: int) -> Callable[..., None]:
+    """`f(target, apart, source, stride, depth, columns)`: panels of `step` columns of a matrix.
 
-    one, two = (subroutine(_build_rows(dtype, vectors * lanes)) for vectors in (1, 2))
-    size = 4 if dtype == "f32" else 8
-
-    def pack(target: int, source: int, stride: int, depth: int, columns: int, wide: int) -> None:
-        # Whole rows are copied faster. All but the last end before the last element that is needed.
-        beyond = (wide - columns) * size
-        whole = max(depth - (beyond + stride - 1) // stride, 0) if beyond else depth
-        if wide == lanes:
-            one(target, source, stride, whole)
-        else:
-            two(target, source, stride, whole)
-        for k in range(whole, depth):
-            copy_bytes(target + k * wide * size, source + k * stride, columns * size)
-
-    return pack
-
-
-def _build_rows(dtype: str, wide: int) -> Callable[..., None]:
-    """`f(target, source, stride, rows)`: rows of `wide` elements, adjacent in the target. The
-    number is known to the compiler, so that a row is copied without a loop."""
-    from dnnc.kernels.intrinsics import load, store
+    Rows of the source are `stride` bytes apart. Those of a panel become adjacent rows of `wide`
+    elements; panels are `apart` bytes apart. What stands beyond a panel's columns is of no use.
+    """
+    from dnnc.kernels.intrinsics import copy_bytes, load, store
 
     get, put = load(dtype, 1), store(dtype, 0)
+    size = 4 if dtype == "f32" else 8
 
-    def copy(target: int, source: int, stride: int, rows: int) -> None:
-        for k in range(rows):
-            for j in range(wide):
-                put(target, k * wide + j, get(source + k * stride, j))
+    def pack(target: int, apart: int, source: int, stride: int, depth: int, columns: int) -> None:
+        # Whole rows of panels, whose length is known, are copied without a loop. All but the last
+        # end before the last element that is needed.
+        beyond = ((columns + step - 1) // step * step - step + wide - columns) * size
+        whole = max(depth - (max(beyond, 0) + stride - 1) // stride, 0)
+        for k in range(whole):
+            to, at = target + k * wide * size, source + k * stride
+            for _ in range(0, columns, step):
+                for j in range(wide):
+                    put(to, j, get(at, j))
+                to, at = to + apart, at + step * size
+        for k in range(whole, depth):
+            to, at = target + k * wide * size, source + k * stride
+            for c in range(0, columns, step):
+                copy_bytes(to, at + c * size, min(step, columns - c) * size)
+                to += apart
 
-    return copy
+    return pack
 
 
 def build_transpose(bytes_each: int) -> Callable[..., None]:

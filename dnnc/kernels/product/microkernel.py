@@ -31,64 +31,93 @@ from dnnc.kernels.vector_ir import (
     internal,
     lane_mask,
     load_at,
+    prefetch_at,
     rank_one_update,
     store_sums,
 )
 
 __all__ = ["micro_kernel", "write_micro_kernel"]
 
+#: Rows of B that are fetched before they are read: they come from the second-level cache, and rows
+#: far apart are not foreseen by the processor.
+_AHEAD = 8
+
 
 @cache
-def micro_kernel(tile: Tile, table: str = "") -> Any:
-    """The intrinsic `f(rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add)`.
+def micro_kernel(tile: Tile, table: str = "", apart: bool = False, fetching: bool = False) -> Any:
+    """The intrinsic `f(rows, depth, a, a_row, a_step, a_table, b, b_step, b_vector, c, c_row,
+    columns, add, lines, count)`.
 
     Addresses and strides are in bytes. `rows` and `columns` (at least 1, at most the tile's) limit
     what is stored and which rows of A are read; of B, whole rows of the tile are read. `depth` is
     at least 1. Row i of A begins at `a + i * a_row`, or at `a + a_table[i]` where `a_table` is the
     address of a table and not 0; its elements are `a_step` apart. Row k of B begins at
-    `b + k * b_step`. With `table` "a" element k of a row of A is at `table[k]` from its first,
+    `b + k * b_step`; its vectors are `b_vector` bytes apart where they are `apart`, and adjacent
+    otherwise. With `table` "a" element k of a row of A is at `table[k]` from its first,
     where `a_step` is the address of a table. "each" is as "a", but element k of a row of A is a
     vector, of which every lane is multiplied by that lane of B alone; nothing is read beyond
-    `columns`. The tile is added to C where `add` is not 0, and stored otherwise.
+    `columns`. The tile is added to C where `add` is not 0, and stored otherwise. With `fetching`,
+    the cache lines at the `count` addresses of a table at `lines` are fetched meanwhile, one for
+    each row of B.
     """
-    name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{table}"
+    kind = f"{table}{'_apart' * apart}{'_fetching' * fetching}"
+    name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{kind}"
 
     @intrinsic
     def multiply_tile(  # type: ignore[no-untyped-def]
-        typing_context, rows, depth, a, a_row, a_step, a_table, b, b_step, c, c_row, columns, add
-    ):
-        return calling(name, 12, lambda module: write_micro_kernel(module, name, tile, table))
+        typing_context, rows, depth, a, a_row, a_step, a_table, b, b_step, b_vector, c, c_row,
+        columns, add, lines, count,
+    ):  # fmt: skip
+        def write(module: ir.Module) -> ir.Function:
+            return write_micro_kernel(module, name, tile, table, apart, fetching)
+
+        return calling(name, 15, write)
 
     return multiply_tile
 
 
-def write_micro_kernel(module: ir.Module, name: str, tile: Tile, table: str = "") -> ir.Function:
+def write_micro_kernel(
+    module: ir.Module,
+    name: str,
+    tile: Tile,
+    table: str = "",
+    apart: bool = False,
+    fetching: bool = False,
+) -> ir.Function:
     """Write the function that `micro_kernel` calls into a module of LLVM code."""
-    return _TileWriter(module, name, tile).write(table)
+    return _TileWriter(module, name, tile, apart, fetching).write(table)
 
 
 class _TileWriter:
     """Writes one micro-kernel as a function of its own, so that registers are allocated for it
     alone."""
 
-    def __init__(self, module: ir.Module, name: str, tile: Tile) -> None:
+    def __init__(
+        self, module: ir.Module, name: str, tile: Tile, apart: bool, fetching: bool
+    ) -> None:
         self.module, self.tile = module, tile
+        self.apart, self.fetching = apart, fetching
         self.element = FLOATS[tile.dtype]
         self.size = tile.bytes_each
         self.vector = ir.VectorType(self.element, tile.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
-        self.function = internal(module, name, 12)
+        self.function = internal(module, name, 15)
         #: Which lanes of B are read, and for "each" of A: all, unless there are masks.
         self.read_inside: list[ir.Value | None] = [None] * tile.vectors
 
     def write(self, table: str) -> ir.Function:
         rows, depth, a, a_row, a_step, a_table, *others = self.function.args
-        b, b_step, c, c_row, columns, add = others
+        b, b_step, b_vector, c, c_row, columns, add, lines, count = others
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         starts = self._row_starts(builder, rows, a, a_row, a_table)
         if table == "each":
             self.read_inside = self._masks(builder, columns)
-        sums = self._loop(builder, depth, starts, a_step, b, b_step, table)
+        size = self.tile.lanes * self.size
+        self.places = [
+            builder.mul(b_vector, I64(j)) if self.apart else I64(j * size)
+            for j in range(self.tile.vectors)
+        ]
+        sums = self._sum(builder, depth, starts, a_step, b, b_step, table, lines, count)
         add, whole = builder.icmp_signed("!=", add, I64(0)), [None] * self.tile.vectors
         part = self.function.append_basic_block("part")
         full = self.function.append_basic_block("full")
@@ -118,7 +147,7 @@ class _TileWriter:
             starts.append(builder.gep(base, [offset]))
         return starts
 
-    def _loop(
+    def _sum(
         self,
         builder: ir.IRBuilder,
         depth: ir.Value,
@@ -127,14 +156,25 @@ class _TileWriter:
         b: ir.Value,
         b_step: ir.Value,
         table: str,
+        lines: ir.Value,
+        count: ir.Value,
     ) -> list[ir.Value]:
-        base = builder.inttoptr(b, BYTES)
-        steps = builder.inttoptr(a_step, I64.as_pointer())
+        steps, lines_there = (
+            builder.inttoptr(value, I64.as_pointer()) for value in (a_step, lines)
+        )
+        ahead = builder.mul(b_step, I64(_AHEAD))
         begin = builder.load(steps) if table else I64(0)
-        carried = [begin, base, *[self.zero] * (self.tile.rows * self.tile.vectors)]
+        sums = [self.zero] * (self.tile.rows * self.tile.vectors)
+        carried = [begin, builder.inttoptr(b, BYTES), *sums]
         with loop(builder, I64(0), depth, 1, carried, at_least_once=True) as turn:
             offset, row, *sums = turn.carried
+            if self.fetching:
+                with builder.if_then(builder.icmp_signed("<", turn.index, count)):
+                    line = builder.load(builder.gep(lines_there, [turn.index]))
+                    prefetch_at(builder, builder.inttoptr(line, BYTES))
             vectors = self._read(builder, row)
+            for place in self.places:
+                prefetch_at(builder, builder.gep(row, [ahead]), place)
             if table == "each":
                 factors = [self._read(builder, builder.gep(first, [offset])) for first in starts]
                 products = zip(chain(*factors), vectors * len(starts), sums, strict=True)
@@ -151,15 +191,13 @@ class _TileWriter:
                 next_step = builder.select(last, following, turn.index)
                 after = builder.load(builder.gep(steps, [next_step]))
             turn.following = [after, builder.gep(row, [b_step]), *sums]
-        _, _, *sums = turn.carried
-        return sums
+        return turn.carried[2:]
 
     def _read(self, builder: ir.IRBuilder, place: ir.Value) -> list[ir.Value]:
         """A row of vectors."""
-        step = self.tile.lanes * self.size
         return [
-            load_at(builder, self.vector, place, j * step, mask)
-            for j, mask in enumerate(self.read_inside)
+            load_at(builder, self.vector, place, offset, mask)
+            for offset, mask in zip(self.places, self.read_inside, strict=True)
         ]
 
     def _masks(self, builder: ir.IRBuilder, columns: ir.Value) -> list[ir.Value | None]:

@@ -21,7 +21,7 @@ def lower_pack(node: Node) -> list[Call]:
     k, n = reversed(w.shape) if op.transpose else w.shape
     kernel = make_kernel("pack_columns", lambda: _build(dtype), dtype)
     buffers = (Buffer(packed, written=True), Buffer(w))
-    layout = (Integer.of(op.width), Integer.of(int(op.transpose)))
+    layout = (Integer(packed.shape[1]), Integer.of(int(op.transpose)))
     return [Call(kernel, (*buffers, Integer(k), Integer(n), *layout))]
 
 

@@ -50,7 +50,9 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
             b = slot(args, slots.B) + matrix * k * n * size
             for j in range(0, n, most):
                 by, to, some = b + j * size, turned + j * row, min(most, n - j)
-                multiply(some, k, by, size, n * size, 0, a, m * size, to, row, wide, 0)
+                multiply(
+                    some, k, by, size, n * size, 0, a, m * size, 0, to, row, wide, 0, 0, 0
+                )  # fmt: skip
             c = turned + sums
             if slot(args, slots.OUT):
                 c = slot(args, slots.OUT) + (matrix * m + i) * n * size

@@ -1,0 +1,235 @@
+"""The driver of matrix products: rectangles of the output for threads, groups of panels, blocks of
+rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dnnc.kernels.product import slots
+from dnnc.kernels.product.few_rows import build_few_rows
+from dnnc.kernels.product.lines import build_list_lines
+from dnnc.kernels.product.operands import (
+    build_list_rows,
+    build_pack_panels,
+    build_rows,
+    panel_vectors,
+)
+from dnnc.kernels.product.strips import Strip, build_take
+from dnnc.kernels.tiles import Tile
+
+__all__ = ["build_product"]
+
+#: Rows that threads share, at least.
+_GRAIN = 8
+#: Most rows that read B where it lies: packing would cost more than it gives.
+_FEW = 128
+
+
+def build_product(widest: Tile) -> Callable[[int, int, int], int]:
+    """Each thread's part of the output is cut along columns, or else along rows."""
+    from dnnc.kernels.intrinsics import call_kernel, share, slot
+    from dnnc.kernels.subroutine import subroutine
+
+    region, suits = subroutine(_build_region(widest)), subroutine(_build_suits(widest), returns=1)
+    few_rows, lanes, unit = subroutine(build_few_rows(widest)), widest.lanes, panel_vectors(widest)
+    size = widest.bytes_each
+
+    def kernel(args: int, tid: int, threads: int) -> int:
+        batch, m, n = slot(args, slots.BATCH), slot(args, slots.M), slot(args, slots.N)
+        k = slot(args, slots.K)
+        if m == 0 or n == 0:
+            return 0
+        if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
+            call_kernel(slot(args, slots.VECTOR), args, tid, threads)
+            return 0
+        suited = suits(args)
+        if suited == 1:
+            call_kernel(slot(args, slots.OTHER), args, tid, threads)
+            return 0
+        vectors = (n + lanes - 1) // lanes
+        units, strips = (vectors + unit - 1) // unit, (m + _GRAIN - 1) // _GRAIN
+        # Along columns, unless that is less even. Along rows, if that is as even, where they are
+        # many or B is packed and stays in the cache: rows of A and of the result then are one
+        # thread's, from one product of a network to the next.
+        most_units = (batch * units + threads - 1) // threads
+        most_strips = (batch * strips + threads - 1) // threads
+        columns = 8 * most_units * strips <= 9 * most_strips * units
+        if 8 * most_strips * units <= 9 * most_units * strips:
+            own = slot(args, slots.WIDTH) and n * k * size <= slot(args, slots.GROUP)
+            if m >= 4 * n or (own and m >= 2 * _GRAIN * threads):
+                columns = False
+        each = units if columns or suited else strips
+        start, stop = share(batch * each, 1, tid, threads)
+        while start < stop:
+            matrix = start // each
+            first = start - matrix * each
+            last = min(stop - matrix * each, each)
+            if suited:
+                few_rows(args, matrix, first * unit * lanes, min(last * unit * lanes, n))
+            elif columns:
+                region(args, matrix, 0, m, first * unit, min(last * unit, vectors))
+            else:
+                region(args, matrix, first * _GRAIN, min(last * _GRAIN, m), 0, vectors)
+            start = matrix * each + last
+        return 0
+
+    return kernel
+
+
+def _build_suits(widest: Tile) -> Callable[[int], int]:
+    """`f(args)`: which order of loops the sizes of this call favour: that of this driver (0), that
+    of another kernel (1), or `few_rows` (2)."""
+    from dnnc.kernels.intrinsics import slot
+
+    two, size = 2 * widest.lanes, widest.bytes_each
+
+    def suits(args: int) -> int:
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        other = slot(args, slots.OTHER) != 0
+        if slot(args, slots.FLIP_A):
+            return 1 if other and m >= two and k > 0 else 0
+        if not slot(args, slots.FLIP_B):
+            return 1 if other and k >= slots.DOTS_DEPTH and m >= slots.DOTS_COLUMNS else 0
+        dots = m <= slots.DOTS_ROWS or n <= slots.DOTS_COLUMNS
+        if other and k >= slots.DOTS_DEPTH and dots:
+            return 1
+        # Both A and the result are transposed instead of B.
+        room = (m + two - 1) // two * two * k * size <= slot(args, slots.GROUP)
+        if room and 0 < k <= slots.DEPTH and m <= n and m * (n + k) < n * k:
+            return 2
+        return 0
+
+    return suits
+
+
+def _build_region(widest: Tile) -> Callable[..., None]:
+    """The loops over one rectangle of the output: rows of one matrix by vectors of columns."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    unit, lanes, size = panel_vectors(widest), widest.lanes, widest.bytes_each
+    pack = subroutine(build_pack_panels(widest))
+    multiply = subroutine(_build_multiply(widest))
+
+    def region(args: int, matrix: int, row: int, stop: int, v0: int, v1: int) -> None:
+        n, k, block_rows = slot(args, slots.N), slot(args, slots.K), slot(args, slots.BLOCK)
+        blocks = max((k + slots.DEPTH - 1) // slots.DEPTH, 1)
+        block = (k + blocks - 1) // blocks
+        direct = not slot(args, slots.FLIP_B) and stop - row <= _FEW
+        there = v1 if slot(args, slots.WIDTH) else n // lanes // unit * unit if direct else 0
+        b = slot(args, slots.B) + matrix * k * n * size
+        group = max(slot(args, slots.GROUP) // (max(block, 1) * lanes * size) // 6 * 6, unit)
+        for g in range(v0, v1, group):
+            last = min(g + group, v1)
+            for q in range(blocks):
+                k0 = q * block
+                depth = min(block, k - k0)
+                first = max(g, there)
+                if first < last:
+                    to = slot(args, slots.PANELS) + (first - g) * block * lanes * size
+                    pack(args, b, first, last, to, block, k0, depth)
+                for i in range(row, stop, block_rows):
+                    rows = min(block_rows, stop - i)
+                    following = min(block_rows, stop - i - rows)
+                    multiply(args, matrix, i, rows, g, last, k0, depth, block, there, following)
+
+    return region
+
+
+def _build_multiply(widest: Tile) -> Callable[..., None]:
+    """One block of rows by the vectors of a group; those before `there` are read where B lies."""
+    from dnnc.kernels.epilogue import build_finish
+    from dnnc.kernels.intrinsics import call_kernel, slot, store, zero_bytes
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    finish, announce = shared(build_finish), shared(build_finish, True)
+    rows_of = subroutine(build_rows(widest), returns=2)
+    list_rows = subroutine(build_list_rows(widest.bytes_each))
+    list_lines = shared(build_list_lines)
+    set_b, take = subroutine(_build_set_b(widest)), shared(build_take, widest.vectors, returns=1)
+    put = store("i64")
+    lanes, size = widest.lanes, widest.bytes_each
+
+    def multiply(
+        args: int, matrix: int, i: int, rows: int, g: int, last: int, k0: int, depth: int,
+        block: int, there: int, following: int,
+    ) -> None:  # fmt: skip
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        words, lines = slot(args, slots.WORDS), slot(args, slots.LINES)
+        region, code, own = words + 8 * Strip.WORDS, slot(args, slots.EPILOGUE), args
+        own += 8 * slots.SLOTS
+        ends = code if k0 + depth == k else 0
+        a, a_row = rows_of(args, matrix, i, rows, k0, depth)
+        put(words, Strip.ROWS, rows)
+        put(words, Strip.DEPTH, depth)
+        put(words, Strip.A, a)
+        put(words, Strip.A_ROW, a_row)
+        put(words, Strip.A_STEP, size)
+        put(words, Strip.ADD, k0)
+        put(words, Strip.A_TABLE, 0)
+        # What lies beyond the second-level cache and is not read in a row is fetched meanwhile.
+        far = slot(args, slots.BATCH) * m * (n + k) * size > slot(args, slots.GROUP)
+        put(words, Strip.LINES, lines if far else 0)
+        v = g
+        while v < last:
+            vectors = take(there - v if v < there and there < last else last - v)
+            column, columns = v * lanes, min(n - v * lanes, vectors * lanes)
+            c, c_row = slot(args, slots.TILE), vectors * lanes * size
+            if slot(args, slots.OUT):
+                c_row = n * size
+                c = slot(args, slots.OUT) + ((matrix * m + i) * n + column) * size
+            if far:
+                put(lines, 0, 0)
+                if slot(args, slots.OUT):
+                    list_lines(lines, c, c_row, rows, columns * size)
+                if ends:
+                    announce(code, own, region, lines, 0, rows, columns, matrix, i, column, 1)
+                list_rows(
+                    args, lines, matrix, i + rows, following, k0, depth, v - g, v - g + vectors,
+                    last - g,
+                )  # fmt: skip
+            set_b(args, matrix, g, v, k0, block, there)
+            put(words, Strip.C, c)
+            put(words, Strip.C_ROW, c_row)
+            put(words, Strip.COLUMNS, columns)
+            if depth > 0:
+                call_kernel(slot(args, slots.ONE - 1 + vectors), words, 0, 0)
+            else:
+                for r in range(rows):
+                    zero_bytes(c + r * c_row, columns * size)
+            if ends:
+                finish(code, own, region, c, c_row, rows, columns, matrix, i, column, 1)
+            v += vectors
+
+    return multiply
+
+
+def _build_set_b(widest: Tile) -> Callable[..., None]:
+    """`f(args, matrix, g, v, k0, block, there)`: tell the strip where vector `v` of columns of B
+    begins."""
+    from dnnc.kernels.intrinsics import slot, store
+
+    put = store("i64")
+    unit, lanes, size = panel_vectors(widest), widest.lanes, widest.bytes_each
+    wide = unit * lanes
+
+    def set_b(args: int, matrix: int, g: int, v: int, k0: int, block: int, there: int) -> None:
+        n, k, width = slot(args, slots.N), slot(args, slots.K), slot(args, slots.WIDTH)
+        words = slot(args, slots.WORDS)
+        column, step, vector = v * lanes, wide * size, lanes * size
+        b = slot(args, slots.PANELS) + (v - g) * block * lanes * size
+        if unit == 1:
+            vector = block * lanes * size
+        if width:
+            inside = column % width
+            b = slot(args, slots.B) + ((column - inside) * k + k0 * width + inside) * size
+            step = width * size
+            vector = k * width * size if width == lanes else lanes * size
+        elif v < there:
+            b = slot(args, slots.B) + ((matrix * k + k0) * n + column) * size
+            step, vector = n * size, lanes * size
+        put(words, Strip.B, b)
+        put(words, Strip.B_STEP, step)
+        put(words, Strip.B_VECTOR, vector)
+
+    return set_b
