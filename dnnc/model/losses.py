@@ -46,7 +46,7 @@ def first_states(walk: Walk, options: TrainOptions) -> Graph:
     job, session, errors = JobScope(walk, {}), walk.session, Collector()
     own = dict(session.declared)
     parameters = {n: d for n, d in own.items() if d.role == "parameter"}
-    with session.collecting(errors), job.scheduled():
+    with uncollected(), session.collecting(errors), job.scheduled():
         optimizer = job.optimizer(options.optimizer)
         for declared in parameters.values():
             slope = Value(declared.value.type)

@@ -16,6 +16,7 @@ from dnnc.elaborate.plan import Network
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.interpret import interpret
 from dnnc.ir.text import print_graph
+from dnnc.ir.types import DType
 from dnnc.model.arena import Arena
 from dnnc.model.arguments import Arguments
 from dnnc.model.compiled import Predictor, Runner, Runners, bytes_in
@@ -94,6 +95,10 @@ class Model:
 
     def walk(self, training: bool, fields: Mapping[str, FieldShape] | None = None) -> Walk:
         """The model elaborated with its settings, its sizes and those of `fields`."""
+        if not self.sizes and not fields and self.dtype is DType.F32:
+            checked = self.program.checked_walk(self.block, self.settings, training)
+            if checked is not None:
+                return checked
         return walk_model(
             self.block,
             self.settings,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnnc.diagnostics import Collector, Diagnostic, DnnError, Source, closest
 from dnnc.elaborate.module import Module, survey_module
-from dnnc.elaborate.network import FieldShape, walk_model
+from dnnc.elaborate.network import FieldShape, Walk, walk_model
 from dnnc.elaborate.values import BlockValue
 from dnnc.ir.types import DType
 from dnnc.model.job import make_job
@@ -54,6 +54,8 @@ class Program:
         self.arrays = arrays
         self.jobs = [make_job(self, node) for node in module.jobs]
         self._fields: dict[str, dict[str, FieldShape]] = {}
+        #: What checking models has elaborated, and whether they train: making one goes on from it.
+        self._walks: dict[tuple[BlockValue, bool], Walk] = {}
         self._datasets: dict[str, Dataset] = {}
 
     @property
@@ -116,12 +118,24 @@ class Program:
             return []
         for training in (True, False):
             try:
-                walk_model(block, {}, training=training)
+                self._walks[block, training] = walk_model(block, {}, training=training)
             except DnnError as error:
                 # A size that only data or Python tells is no fault of the file.
                 kept = [d for d in error.diagnostics if d.code != "E215"]
                 errors.add(DnnError(kept))
         return errors.diagnostics
+
+    def checked_walk(
+        self, block: BlockValue, settings: Mapping[str, Any], training: bool
+    ) -> Walk | None:
+        """The elaboration of a model that checking left, where that had these settings, for one to
+        take: whoever has it adds to it."""
+        walk = self._walks.get((block, training))
+        for name, value in settings.items():
+            own = walk.settings.get(name) if walk else None
+            if type(own) is not type(value) or own != value:
+                return None
+        return self._walks.pop((block, training), None)
 
     def fields(self, name: str) -> dict[str, FieldShape]:
         """Element type and shape of one example, for each field of a data block."""

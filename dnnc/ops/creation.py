@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -180,6 +180,18 @@ class RandomUniform(Operator):
 
 def constant(value: Number | Array | list[Any], dtype: DType) -> Value:
     """A constant from a number, nested lists or an array; raises E207 where it does not fit."""
+    if type(value) is float:
+        # Told apart by their bits: zeros of both signs are equal.
+        return apply(_number(value.hex(), dtype))
+    return apply(_constant(value, dtype))
+
+
+@lru_cache(maxsize=1024)
+def _number(digits: str, dtype: DType) -> Constant:
+    return _constant(float.fromhex(digits), dtype)
+
+
+def _constant(value: Number | Array | list[Any], dtype: DType) -> Constant:
     given = np.asarray(value)
     try:
         with np.errstate(all="ignore"):
@@ -188,7 +200,7 @@ def constant(value: Number | Array | list[Any], dtype: DType) -> Value:
         array = None
     if array is None or (not dtype.is_float and not np.array_equal(array, given)):
         raise TypeRuleError(f"{value} is no number of type {dtype}", code="E207")
-    return apply(Constant(dtype, array.shape, tuple(array.ravel().tolist())))
+    return Constant(dtype, array.shape, tuple(array.ravel().tolist()))
 
 
 def iota(shape: Iterable[DimLike], axis: int = 0, dtype: DType = DType.I64) -> Value:

@@ -30,9 +30,10 @@ def part_calls(body: Body) -> list[Call]:
     most = product([axis.size for axis in axes if not axis.reduced])
     most = most * (ceil_div(rows, _MOST_ROWS) + _PARTS)
     parts = {n: Scratch(most * n.results[0].type.dtype.size) for n in phases.reductions}
-    calls = [_Sweep(body, parts).write(phase) for phase in range(phases.count)]
+    pairs = body.in_place()
+    calls = [_Sweep(body, parts, pairs).write(phase) for phase in range(phases.count)]
     if phases.kept:
-        calls.append(_Sweep(body, parts).join())
+        calls.append(_Sweep(body, parts, pairs).join())
     return calls
 
 
@@ -40,8 +41,10 @@ class _Sweep:
     """One call being written. In its source `row` counts the elements of the kept axes but the
     last, which `low` and `high` bound."""
 
-    def __init__(self, body: Body, parts: dict[Node, Scratch]) -> None:
-        self.body, self.parts = body, parts
+    def __init__(
+        self, body: Body, parts: dict[Node, Scratch], pairs: Sequence[tuple[Value, Value]]
+    ) -> None:
+        self.body, self.parts, self.pairs = body, parts, pairs
         self.b = b = Builder(body)
         self.last = len(b.space.axes) - 1
         self.outer = [k for k, a in enumerate(b.space.axes) if not a.reduced and k != self.last]
@@ -96,7 +99,7 @@ class _Sweep:
     def in_place(self, stored: Sequence[Value]) -> tuple[tuple[Value, Value], ...]:
         """Those pairs whose result this call stores."""
         here = {result for inside, result in self.body.outputs if inside in stored}
-        return tuple(pair for pair in self.body.in_place() if pair[0] in here)
+        return tuple(pair for pair in self.pairs if pair[0] in here)
 
     def count_parts(self) -> tuple[str, ...]:
         """Lines that set the number of parts and the rows of each."""
