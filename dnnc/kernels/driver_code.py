@@ -35,9 +35,9 @@ from dnnc.kernels.subroutine import subroutine
 
 __all__ = ["copy", "driver", "launch", "worker"]
 
-#: Rounds of a spin loop before a thread offers its processor to others: a few microseconds. Where
+#: Rounds of a spin loop before a thread offers its processor to others: some microseconds. Where
 #: other work keeps the team on one processor, this is what every barrier costs.
-_SPINS = 64
+_SPINS = 256
 
 _get, _put = load("i64"), store("i64")
 _give_way = types.ExternalFunction("sched_yield", types.int32())

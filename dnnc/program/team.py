@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,8 +27,12 @@ from dnnc.program.memory import ALIGNMENT
 
 __all__ = ["Team", "default_threads", "team", "team_kernels"]
 
-#: Rounds that a worker spins for more work: some 50 microseconds.
-_IDLE_SPINS = 1000
+#: How long a worker spins for more work: longer than Python takes between calls, and than it takes
+#: to be woken. Seconds.
+_IDLE_SECONDS = 1e-4
+#: Rounds of spinning that are timed, since processors differ tenfold in what one takes; least and
+#: most rounds.
+_TIMED_SPINS, _LEAST_SPINS, _MOST_SPINS = 1024, 4000, 100_000
 #: The result of a launch: which workers are to be woken; below zero before there is one.
 _ASLEEP = 0
 #: The result of the driver on thread 0, which it sets to zero when it is done.
@@ -62,6 +67,21 @@ def team_kernels() -> list[Kernel]:
 @cache
 def _natives() -> tuple[int, ...]:
     return tuple(load_kernels(team_kernels()))
+
+
+@cache
+def _idle_spins() -> int:
+    """Rounds of spinning that take `_IDLE_SECONDS`."""
+    words = TeamState.WORKERS + TeamState.WORKER_WORDS
+    state, result = aligned(8 * words), aligned(ALIGNMENT)
+    worker, best = NativeFunction(_natives()[1]), float("inf")
+    for _ in range(5):
+        # As worker 0 of a team that has no work.
+        state[:] = 0
+        start = time.perf_counter()
+        worker(result.ctypes.data, result.ctypes.data + 8, state.ctypes.data, 0, _TIMED_SPINS)
+        best = min(best, time.perf_counter() - start)
+    return round(min(max(_TIMED_SPINS * _IDLE_SECONDS / best, _LEAST_SPINS), _MOST_SPINS))
 
 
 class Team:
@@ -133,8 +153,9 @@ class Team:
     def _work(self, tid: int) -> None:
         result = self._result + ALIGNMENT * 2 * tid
         worker: Callable[..., int] = self._worker
+        spins = _idle_spins()
         while True:
-            worker(result, result + 8, self._address, tid, _IDLE_SPINS)
+            worker(result, result + 8, self._address, tid, spins)
             self._locks[tid].acquire()
 
 

@@ -38,17 +38,19 @@ _AHEAD = 16
 
 @cache
 def add_rows(tile: Tile, vectors: int, whole: bool = False) -> Any:
-    """The intrinsic `f(out, x, a, a_row, columns, depth)`: out[j] = sum over k of x[k] * a[k, j].
+    """The intrinsic `f(out, x, a, a_row, a_vector, columns, depth)`: out[j] = sum over k of
+    x[k] * a[k, j].
 
     `columns` is at most `vectors` registers, and with `whole` as many; rows of `a` are `a_row`
-    bytes apart. What lies beyond the columns is neither read nor written. Few vectors have several
-    sums of each column, of rows that are as many apart, which are added up at the end.
+    bytes apart, and the vectors of a row `a_vector`. What lies beyond the columns is neither read
+    nor written. Few vectors have several sums of each column, of rows that are as many apart, which
+    are added up at the end.
     """
     name = f"dnnc_add_rows_{tile.dtype}x{tile.lanes}x{vectors}{'_whole' * whole}"
 
     @intrinsic
-    def add(typing_context, out, x, a, a_row, columns, depth):  # type: ignore[no-untyped-def]
-        return calling(name, 6, lambda module: _Writer(module, name, tile, vectors, whole).write())
+    def add(typing_context, out, x, a, a_row, a_vector, columns, depth):  # type: ignore[no-untyped-def]
+        return calling(name, 7, lambda module: _Writer(module, name, tile, vectors, whole).write())
 
     return add
 
@@ -58,18 +60,20 @@ class _Writer:
 
     def __init__(self, module: ir.Module, name: str, tile: Tile, vectors: int, whole: bool) -> None:
         self.tile, self.vectors, self.whole = tile, vectors, whole
-        self.function = internal(module, name, 6)
+        self.function = internal(module, name, 7)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
         self.size = tile.lanes * tile.bytes_each
         self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
 
     def write(self) -> ir.Function:
-        out, x, a, a_row, columns, depth = self.function.args
+        out, x, a, a_row, a_vector, columns, depth = self.function.args
         b, chains = self.builder, max(_SUMS // self.vectors, 1)
         lanes = self.tile.lanes
         self.inside = [lane_mask(b, lanes, columns, j * lanes) for j in range(self.vectors)]
-        self.x, self.a, self.a_row = b.inttoptr(x, BYTES), b.inttoptr(a, BYTES), a_row
+        self.x, self.a_row = b.inttoptr(x, BYTES), a_row
+        first = b.inttoptr(a, BYTES)
+        self.starts = [b.gep(first, [b.mul(a_vector, I64(j))]) for j in range(self.vectors)]
         sums = [[self.zero] * self.vectors for _ in range(chains)]
         rounds = b.sub(depth, b.srem(depth, I64(chains)))
         sums = self._sweep(I64(0), rounds, sums)
@@ -100,14 +104,14 @@ class _Writer:
 
     def _add_row(self, k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         b, inside = self.builder, self.inside
-        row = b.gep(self.a, [b.mul(k, self.a_row)])
+        row = b.mul(k, self.a_row)
         if self.whole:
-            ahead = b.gep(row, [b.mul(self.a_row, I64(_AHEAD))])
-            for j in range(self.vectors):
-                prefetch_at(b, ahead, j * self.size)
+            ahead = b.add(row, b.mul(self.a_row, I64(_AHEAD)))
+            for start in self.starts:
+                prefetch_at(b, start, ahead)
         vectors = [
-            load_at(b, self.vector, row, j * self.size, None if self.whole else inside[j])
-            for j in range(self.vectors)
+            load_at(b, self.vector, start, row, None if self.whole else inside[j])
+            for j, start in enumerate(self.starts)
         ]
         number = b.mul(k, I64(self.tile.bytes_each))
         return rank_one_update(b, sums, [(self.x, number)], vectors)

@@ -17,6 +17,8 @@ __all__ = ["PIECE", "vector_kernel"]
 PIECE = 512
 #: Rows of a matrix at a time, each with so many chains of additions.
 _ROWS, _CHAINS = 4, 2
+#: Panels at a time.
+_PANELS = 4
 
 
 def vector_kernel(tile: Tile) -> Kernel:
@@ -45,7 +47,7 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
             )
         # Units depend on sizes alone, and are whole cache lines, so that threads share none.
         width = slot(args, slots.WIDTH)
-        grain = 16 if rows else width if width else widest
+        grain = 16 if rows else _PANELS * width if width else widest
         units = (count + grain - 1) // grain
         unit, stop = share(slot(args, slots.BATCH) * units, 1, tid, threads)
         while unit < stop:
@@ -78,6 +80,7 @@ def _build_piece(tile: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import subroutine
 
     dot, add = dot_tile(tile, 1, _ROWS, _CHAINS), subroutine(_build_add(tile))
+    add_panels = subroutine(_build_add_panels(tile))
     size, widest = tile.bytes_each, WIDEST * tile.lanes
 
     def multiply(
@@ -96,43 +99,69 @@ def _build_piece(tile: Tile) -> Callable[..., None]:
                 to, row, some = out + (i - first) * size, a + i * depth * size, min(_ROWS, last - i)
                 dot(to, 0, x, 0, row, depth * size, 1, some, depth, 0)
         elif width:
-            for i in range(first, last, width):
-                to, some = out + (i - first) * size, min(width, last - i)
-                add(to, x, a + i * depth * size, width * size, width, some, depth)
+            # Several panels at a time, which are read side by side.
+            for i in range(first, last, _PANELS * width):
+                to, some = out + (i - first) * size, min(_PANELS * width, last - i)
+                add_panels(to, x, a + i * depth * size, width, some, depth)
         else:
             for i in range(first, last, widest):
                 to, some = out + (i - first) * size, min(widest, last - i)
-                add(to, x, a + i * size, count * size, some, some, depth)
+                add(to, x, a + i * size, count * size, some, depth)
 
     return multiply
 
 
-def _build_add(tile: Tile) -> Callable[..., None]:
-    """`f(out, x, a, a_row, width, count, depth)`: the sum over k of x[k] times row k of `a`.
+def _build_add_panels(tile: Tile) -> Callable[..., None]:
+    """`f(out, x, a, width, count, depth)`: as `_build_add`, of panels that are `width` wide."""
+    from dnnc.kernels.product.columns import add_rows
 
-    `count` elements are written, of the `width` that may be read: at most the widest unit.
-    """
+    lanes, size, four = tile.lanes, tile.bytes_each, add_rows(tile, _PANELS)
+    pair, single = add_rows(tile, 2), add_rows(tile, 1)
+
+    def add_panels(out: int, x: int, a: int, width: int, count: int, depth: int) -> None:
+        row, j = width * size, 0
+        apart = depth * row if width == lanes else lanes * size
+        while j < count:
+            # Vectors that lie beyond all panels are not even read with an empty mask.
+            inside, some, to = j % width, count - j, out + j * size
+            at = a + ((j - inside) * depth + inside) * size
+            if width == lanes and some > 3 * lanes:
+                four(to, x, at, row, apart, some, depth)
+                j += 4 * lanes
+            elif some > lanes:
+                pair(to, x, at, row, apart, min(some, 2 * lanes), depth)
+                j += 2 * lanes
+            else:
+                single(to, x, at, row, apart, some, depth)
+                j += lanes
+
+    return add_panels
+
+
+def _build_add(tile: Tile) -> Callable[..., None]:
+    """`f(out, x, a, a_row, count, depth)`: the sum over k of x[k] times `count` elements of row k
+    of `a`, at most the widest unit."""
     from dnnc.kernels.product.columns import WIDEST, add_rows
 
     lanes, size = tile.lanes, tile.bytes_each
     all_of, part = add_rows(tile, WIDEST, whole=True), add_rows(tile, 4)
     pair, single = add_rows(tile, 2), add_rows(tile, 1)
 
-    def add(out: int, x: int, a: int, a_row: int, width: int, count: int, depth: int) -> None:
-        j = 0
-        while j < width:
-            to, place, some = out + j * size, a + j * size, min(count - j, width - j)
-            if width - j >= WIDEST * lanes:
-                all_of(to, x, place, a_row, some, depth)
+    def add(out: int, x: int, a: int, a_row: int, count: int, depth: int) -> None:
+        j, step = 0, lanes * size
+        while j < count:
+            to, place, some = out + j * size, a + j * size, count - j
+            if some >= WIDEST * lanes:
+                all_of(to, x, place, a_row, step, some, depth)
                 j += WIDEST * lanes
-            elif width - j > 2 * lanes:
-                part(to, x, place, a_row, min(some, 4 * lanes), depth)
+            elif some > 2 * lanes:
+                part(to, x, place, a_row, step, min(some, 4 * lanes), depth)
                 j += 4 * lanes
-            elif width - j > lanes:
-                pair(to, x, place, a_row, some, depth)
+            elif some > lanes:
+                pair(to, x, place, a_row, step, some, depth)
                 j += 2 * lanes
             else:
-                single(to, x, place, a_row, some, depth)
+                single(to, x, place, a_row, step, some, depth)
                 j += lanes
 
     return add
