@@ -17,9 +17,10 @@ def build_pack(dtype: str, wide: int, step: int) -> Callable[..., None]:
     """`f(target, apart, source, stride, depth, columns)`: panels of `step` columns of a matrix.
 
     Rows of the source are `stride` bytes apart. Those of a panel become adjacent rows of `wide`
-    elements; panels are `apart` bytes apart. What stands beyond a panel's columns is of no use.
+    elements; panels are `apart` bytes apart. What stands beyond a panel's columns is of no use, but
+    numbers: products of what was in memory may take a hundred times as long.
     """
-    from dnnc.kernels.intrinsics import copy_bytes, load, store
+    from dnnc.kernels.intrinsics import copy_bytes, load, store, zero_bytes
 
     get, put = load(dtype, 1), store(dtype, 0)
     size = 4 if dtype == "f32" else 8
@@ -38,6 +39,7 @@ def build_pack(dtype: str, wide: int, step: int) -> Callable[..., None]:
         for k in range(whole, depth):
             to, at = target + k * wide * size, source + k * stride
             for c in range(0, columns, step):
+                zero_bytes(to, wide * size)
                 copy_bytes(to, at + c * size, min(step, columns - c) * size)
                 to += apart
 

@@ -55,8 +55,8 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
         most_strips = (batch * strips + threads - 1) // threads
         columns = 8 * most_units * strips <= 9 * most_strips * units
         if 8 * most_strips * units <= 9 * most_units * strips:
-            own = slot(args, slots.WIDTH) and n * k * size <= slot(args, slots.GROUP)
-            if m >= 4 * n or (own and m >= 2 * _GRAIN * threads):
+            least = 2 if n * k * size <= slot(args, slots.GROUP) else 8
+            if m >= 4 * n or (slot(args, slots.WIDTH) and m >= least * _GRAIN * threads):
                 columns = False
         each = units if columns or suited else strips
         start, stop = share(batch * each, 1, tid, threads)

@@ -60,7 +60,7 @@ def build_few_rows(widest: Tile) -> Callable[..., None]:
 
 def _build_begin(widest: Tile) -> Callable[[int, int], None]:
     """`f(args, matrix)`: transpose A to panels of a vector, and set what all strips share."""
-    from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.intrinsics import slot, store, zero_bytes
     from dnnc.kernels.movement.packing import build_transpose
     from dnnc.kernels.subroutine import shared
 
@@ -73,6 +73,8 @@ def _build_begin(widest: Tile) -> Callable[[int, int], None]:
         for i in range(0, m, wide):
             source = slot(args, slots.A) + (matrix * m + i) * k * size
             to = slot(args, slots.PANELS) + i * k * size
+            if m - i < wide:
+                zero_bytes(to, k * wide * size)
             transpose(to, wide * size, source, k * size, min(wide, m - i), k)
         put(words, Strip.DEPTH, k)
         put(words, Strip.A_ROW, k * size)

@@ -40,7 +40,7 @@ __all__ = ["micro_kernel", "write_micro_kernel"]
 
 #: Rows of B that are fetched before they are read: they come from the second-level cache, and rows
 #: far apart are not foreseen by the processor.
-_AHEAD = 8
+_AHEAD = 16
 
 
 @cache

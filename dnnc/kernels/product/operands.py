@@ -22,7 +22,7 @@ def panel_vectors(widest: Tile) -> int:
 def build_pack_panels(widest: Tile) -> Callable[..., None]:
     """`f(args, b, v, last, to, block, k0, depth)`: vectors of columns from `v` to `last` of the
     matrix at `b`, from row `k0` on, as panels with room for `block` rows each."""
-    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.intrinsics import slot, zero_bytes
     from dnnc.kernels.movement.packing import build_pack, build_transpose
     from dnnc.kernels.subroutine import shared
 
@@ -39,6 +39,8 @@ def build_pack_panels(widest: Tile) -> Callable[..., None]:
             return
         for j in range(first, stop, wide):
             source = b + (j * k + k0) * size
+            if stop - j < wide:
+                zero_bytes(to, depth * wide * size)
             transpose(to, wide * size, source, k * size, min(stop - j, wide), depth)
             to += apart
 
