@@ -37,6 +37,7 @@ __all__ = [
     "apply_all",
     "apply_typed",
     "current_origin",
+    "move_origin",
     "nodes_between",
     "origin",
     "sorted_nodes",
@@ -69,6 +70,11 @@ class origin:  # noqa: N801 - reads as a statement
 
     def __exit__(self, *_: object) -> None:
         _ORIGIN.reset(self._token)
+
+
+def move_origin(place: Origin) -> None:
+    """Give values this origin from here on, until the `origin` around ends."""
+    _ORIGIN.set(place)
 
 
 class uncollected:  # noqa: N801 - reads as a statement

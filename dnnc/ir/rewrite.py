@@ -19,6 +19,8 @@ from dnnc.ir.graph import (
     Value,
     apply_all,
     apply_typed,
+    current_origin,
+    move_origin,
     origin,
     sorted_nodes,
 )
@@ -42,18 +44,23 @@ def rebuild(graph: Graph, rule: Rule, regions: bool = False) -> Graph:
     new body. A graph in which nothing changed is returned as it is.
     """
     values: dict[Value, Value] = {}
-    for node in graph.nodes:
-        operands = tuple(values.get(v, v) for v in node.operands)
-        current = node
-        if regions:
-            op = map_regions(node.op, lambda body: rebuild(body, rule, regions=True))
-            if op is not node.op:
-                current = _copy(node, op, operands)
-        with origin(node.origin):
+    # One place to come back to, rather than one for each of thousands of nodes.
+    with origin(current_origin()):
+        for node in graph.nodes:
+            operands = node.operands
+            if values:
+                operands = tuple([values.get(v, v) for v in operands])
+            current = node
+            if regions:
+                op = map_regions(node.op, lambda body: rebuild(body, rule, regions=True))
+                if op is not node.op:
+                    current = _copy(node, op, operands)
+            move_origin(node.origin)
             results = rule(current, operands)
             if results is None:
                 results = _moved(current, operands)
-        _record(values, node, results)
+            if results is not node.results:
+                _record(values, node, results)
     return _with_outputs(graph, values)
 
 
