@@ -132,8 +132,7 @@ class Program:
         take: whoever has it adds to it."""
         walk = self._walks.get((block, training))
         for name, value in settings.items():
-            own = walk.settings.get(name) if walk else None
-            if type(own) is not type(value) or own != value:
+            if walk is None or not _same(walk.settings.get(name), value):
                 return None
         return self._walks.pop((block, training), None)
 
@@ -224,6 +223,13 @@ class Program:
             )
             places.append(base / (f"{name}-{count + 1}" if count else name))
         return places
+
+
+def _same(a: object, b: object) -> bool:
+    """Whether two settings are the same number or text, to the type and the sign of zero."""
+    if type(a) is not type(b) or not isinstance(a, bool | int | float | str):
+        return False
+    return a.hex() == b.hex() if isinstance(a, float) and isinstance(b, float) else a == b
 
 
 def _unknown(code: str, what: str, name: str, known: Mapping[str, Any]) -> DnnError:

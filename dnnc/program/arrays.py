@@ -23,7 +23,9 @@ def aligned(count: int) -> np.ndarray:
     rows lie on pages of their own cost less to address.
     """
     if count >= _PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        return _large(count)
+        # Where there is no room for large pages, there may be some for small ones.
+        with suppress(OSError):
+            return _large(count)
     raw = np.empty(count + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + count]

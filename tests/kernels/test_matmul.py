@@ -61,6 +61,18 @@ def test_product(run_node, dtype, transpose):
         np.testing.assert_array_equal(one, three)
 
 
+def test_small_groups_of_panels(run_node, monkeypatch):
+    """A small second-level cache: groups of few panels, and lines that are fetched meanwhile."""
+    monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: 1 << 13)
+    for m, n, k in [(70, 150, 40), (9, 130, 1100), (200, 96, 700), (30, 200, 70)]:
+        for transpose in itertools.product([False, True], repeat=2):
+            arrays = operands(DType.F32, (), m, n, k, *transpose)
+            node = node_of(arrays, *transpose)
+            one, two = (run_node(node, lower(node), arrays, threads=t)[0] for t in (1, 2))
+            np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-5, atol=4e-4)
+            np.testing.assert_array_equal(one, two)
+
+
 def test_batches_share_threads(run_node):
     for lead, (m, n, k) in itertools.product([(3,), (2, 2), (0,)], [(5, 40, 7), (30, 9, 33)]):
         for transpose in itertools.product([False, True], repeat=2):

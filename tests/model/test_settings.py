@@ -107,3 +107,17 @@ def test_a_size_that_no_axis_tells() -> None:
     assert code == "E412"
     assert 'program.model("M", n=...)' in message
     np.testing.assert_array_equal(program.model("M", n=2)(x=np.ones((1, 4))), [4])
+
+
+def test_settings_that_are_merely_equal_to_the_models_own() -> None:
+    """What checking a model elaborated holds for its own settings, to the sign of zero."""
+    text = "model M(a = 0.0) {\n in x: [batch, 1]\n out y: [batch, 1]\n y = 1 / (a * abs(x)) }"
+    program = dnnc.parse(text)
+    for a, sign in ((-0.0, -1), (0.0, 1), (-0.0, -1)):
+        net = program.model("M", a=a)
+        assert np.sign(net(x=np.ones((1, 1), np.float32))) == sign
+    text = "model M(w = [1, 8]) {\n in x: [batch, 4]\n out y: [batch, 1]\n y = x -> dense(w[0]) }"
+    program = dnnc.parse(text)
+    for _ in range(2):
+        assert {d.code for d in diagnostics(lambda: program.model("M", w=[True, 8]))} == {"E112"}
+    assert program.model("M", w=[1, 8])(x=np.ones((2, 4), np.float32)).shape == (2, 1)

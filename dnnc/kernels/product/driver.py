@@ -108,6 +108,7 @@ def _build_region(widest: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import subroutine
 
     unit, lanes, size = panel_vectors(widest), widest.lanes, widest.bytes_each
+    widest_tile = widest.vectors
     pack = subroutine(build_pack_panels(widest))
     multiply = subroutine(_build_multiply(widest))
 
@@ -118,7 +119,9 @@ def _build_region(widest: Tile) -> Callable[..., None]:
         direct = not slot(args, slots.FLIP_B) and stop - row <= _FEW
         there = v1 if slot(args, slots.WIDTH) else n // lanes // unit * unit if direct else 0
         b = slot(args, slots.B) + matrix * k * n * size
-        group = max(slot(args, slots.GROUP) // (max(block, 1) * lanes * size) // 6 * 6, unit)
+        # Whole tiles, whether they are two or three vectors wide.
+        fitting = slot(args, slots.GROUP) // (max(block, 1) * lanes * size)
+        group = max(fitting // 6 * 6, widest_tile)
         for g in range(v0, v1, group):
             last = min(g + group, v1)
             for q in range(blocks):

@@ -138,10 +138,11 @@ def _scratch(widest: Tile, n: Dim, depth: Dim, flip_a: bool, room: int) -> Itera
     """Memory for panels of B, `room` bytes at least, and all that follows them in the slots."""
     size = widest.bytes_each
     longest = slots.DEPTH if depth.constant is None else min(depth.constant, slots.DEPTH)
-    panel, group = 2 * widest.lanes * longest * size, _group()
-    panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * panel
+    vector, group = widest.lanes * longest * size, _group()
+    # Pairs of vectors: so many hold A, too, where `few_rows` puts it there.
+    panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
     for count in (
-        max(min(panels, group), panel, room, 1),
+        max(min(panels, group), widest.vectors * vector, room, 1),
         BLOCK * row_bytes(longest, size) if flip_a else 1,
         8 * (Strip.WORDS + Region.WORDS),
         max(2 * BLOCK * widest.columns, PIECE) * size,
