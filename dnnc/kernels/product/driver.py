@@ -21,8 +21,9 @@ __all__ = ["build_product"]
 
 #: Rows that threads share, at least.
 _GRAIN = 8
-#: Most rows that read B where it lies: packing would cost more than it gives.
-_FEW = 128
+#: Most rows that read B where it lies: packing would cost more than it gives. Fewer where the rows
+#: of B, if they are many, share sets of the cache.
+_FEW, _FEWER, _MANY = 128, 32, 256
 
 
 def build_product(widest: Tile) -> Callable[[int, int, int], int]:
@@ -116,7 +117,8 @@ def _build_region(widest: Tile) -> Callable[..., None]:
         n, k, block_rows = slot(args, slots.N), slot(args, slots.K), slot(args, slots.BLOCK)
         blocks = max((k + slots.DEPTH - 1) // slots.DEPTH, 1)
         block = (k + blocks - 1) // blocks
-        direct = not slot(args, slots.FLIP_B) and stop - row <= _FEW
+        few = _FEWER if k > _MANY and n * size % 4096 == 0 else _FEW
+        direct = not slot(args, slots.FLIP_B) and stop - row <= few
         there = v1 if slot(args, slots.WIDTH) else n // lanes // unit * unit if direct else 0
         b = slot(args, slots.B) + matrix * k * n * size
         # Whole tiles, whether they are two or three vectors wide.

@@ -129,7 +129,7 @@ def _order(
         return Code(dot_kernel(two)) if deep else none, 0
     if columns is None or columns > slots.DOTS_COLUMNS or depth.constant is None:
         return none, 0
-    if not slots.DOTS_DEPTH <= depth.constant <= slots.DOTS_COLUMNS * slots.DEPTH:
+    if not slots.DOTS_DEPTH <= depth.constant <= slots.DOTS_LONGEST:
         return none, 0
     return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
 

@@ -16,7 +16,9 @@ PANELS, ROWS, WORDS, TILE, LINES = range(17, 22)
 #: The code of the epilogue or 0, and its slots.
 EPILOGUE, SLOTS = range(22, 24)
 
-#: The longest sum that a strip takes: longer ones are added to what is stored.
-DEPTH = 1024
-#: Least depth, and most rows or columns, of a product whose lanes are added up at the end.
-DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS = 128, 24, 16
+#: The longest sum that a strip takes: longer ones are added to what is stored. Columns of A that
+#: are much longer evict one another where they share sets of the second-level cache.
+DEPTH = 832
+#: Least depth, and most rows or columns, of a product whose lanes are added up at the end; most
+#: depth where B is transposed for it.
+DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS, DOTS_LONGEST = 128, 24, 16, 1 << 14
