@@ -144,7 +144,7 @@ def test_sums_stay_in_registers_where_vectors_are_apart(
         found = sum(bool(MULTIPLY_ADD.match(line.strip())) for line in lines)
         assert found >= tile.rows * tile.vectors
         assert found % (tile.rows * tile.vectors) == 0
-        assert ("prefetch" in text) is True
+        assert "prefetch" in text
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -57,16 +57,17 @@ def build_rows(widest: Tile) -> Callable[..., tuple[int, int]]:
     rows are. Rows that are columns in memory are transposed."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.movement.packing import build_transpose
-    from dnnc.kernels.subroutine import shared
+    from dnnc.kernels.subroutine import shared, subroutine
 
     size, transpose = widest.bytes_each, shared(build_transpose, widest.bytes_each)
+    bytes_of = subroutine(row_bytes, returns=1)
 
     def rows_of(args: int, matrix: int, i: int, rows: int, k0: int, depth: int) -> tuple[int, int]:
         m, k = slot(args, slots.M), slot(args, slots.K)
         a = slot(args, slots.A) + matrix * m * k * size
         if not slot(args, slots.FLIP_A):
             return a + (i * k + k0) * size, k * size
-        apart = (depth * size + 63) // 64 * 64 + 64
+        apart = bytes_of(depth, size)
         transpose(slot(args, slots.ROWS), apart, a + (k0 * m + i) * size, m * size, depth, rows)
         return slot(args, slots.ROWS), apart
 
