@@ -20,6 +20,7 @@ __all__ = [
     "cache",
     "check",
     "debug",
+    "matrix_unit",
     "snapshot",
     "threads",
     "vector_bits",
@@ -120,6 +121,14 @@ VARIABLES: tuple[Variable, ...] = (
         _width,
     ),
     Variable(
+        "DNNC_MATRIX_UNIT",
+        "whether float32 products run on the matrix unit of the processor where it has one and "
+        "that is faster, each number as the sum of three in bfloat16",
+        "0 or 1",
+        "1",
+        _flag,
+    ),
+    Variable(
         "DNNC_CACHE",
         "folder of compiled kernels and measured choices; empty for `dnnc` in the user's cache "
         "folder, `off` to keep nothing on disk",
@@ -187,6 +196,11 @@ def vector_bits() -> int | None:
     """The width of vectors that DNNC_VECTOR_BITS limits kernels to, or None."""
     bits: int | None = _read("DNNC_VECTOR_BITS")
     return bits
+
+
+def matrix_unit() -> bool:
+    """Whether DNNC_MATRIX_UNIT lets kernels use the processor's matrix unit."""
+    return bool(_read("DNNC_MATRIX_UNIT"))
 
 
 def tune() -> str:

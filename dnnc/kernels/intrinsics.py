@@ -31,6 +31,7 @@ __all__ = [
     "atomic_swap",
     "call_kernel",
     "copy_bytes",
+    "intrinsic",
     "load",
     "pause",
     "prefetch",

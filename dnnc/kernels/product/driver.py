@@ -16,6 +16,7 @@ from dnnc.kernels.product.operands import (
 )
 from dnnc.kernels.product.strips import Strip, build_take
 from dnnc.kernels.tiles import Tile
+from dnnc.kernels.unit.product import build_favours_unit
 
 __all__ = ["build_product"]
 
@@ -24,6 +25,8 @@ _GRAIN = 8
 #: Most rows that read B where it lies: packing would cost more than it gives. Fewer where the rows
 #: of B, if they are many, share sets of the cache.
 _FEW, _FEWER, _MANY = 128, 32, 256
+#: Stands for `few_rows` among the addresses of kernels.
+_FEW_ROWS = 1
 
 
 def build_product(widest: Tile) -> Callable[[int, int, int], int]:
@@ -40,12 +43,9 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
         k = slot(args, slots.K)
         if m == 0 or n == 0:
             return 0
-        if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
-            call_kernel(slot(args, slots.VECTOR), args, tid, threads)
-            return 0
         suited = suits(args)
-        if suited == 1:
-            call_kernel(slot(args, slots.OTHER), args, tid, threads)
+        if suited > _FEW_ROWS:
+            call_kernel(suited, args, tid, threads)
             return 0
         vectors = (n + lanes - 1) // lanes
         units, strips = (vectors + unit - 1) // unit, (m + _GRAIN - 1) // _GRAIN
@@ -79,25 +79,33 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
 
 def _build_suits(widest: Tile) -> Callable[[int], int]:
     """`f(args)`: which order of loops the sizes of this call favour: that of this driver (0), that
-    of another kernel (1), or `few_rows` (2)."""
+    of `few_rows` (`_FEW_ROWS`), or that of another kernel (its address)."""
     from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import shared
 
     two, size = 2 * widest.lanes, widest.bytes_each
+    favours_unit = shared(build_favours_unit, returns=1)
 
     def suits(args: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        other = slot(args, slots.OTHER) != 0
+        vector: int = slot(args, slots.VECTOR)
+        other: int = slot(args, slots.OTHER)
+        unit: int = slot(args, slots.UNIT)
+        if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
+            return vector
+        if unit and favours_unit(m, n, k):
+            return unit
         if slot(args, slots.FLIP_A):
-            return 1 if other and m >= two and k > 0 else 0
+            return other if m >= two and k > 0 else 0
         if not slot(args, slots.FLIP_B):
-            return 1 if other and k >= slots.DOTS_DEPTH and m >= slots.DOTS_COLUMNS else 0
+            return other if k >= slots.DOTS_DEPTH and m >= slots.DOTS_COLUMNS else 0
         dots = m <= slots.DOTS_ROWS or n <= slots.DOTS_COLUMNS
         if other and k >= slots.DOTS_DEPTH and dots:
-            return 1
+            return other
         # Both A and the result are transposed instead of B.
         room = (m + two - 1) // two * two * k * size <= slot(args, slots.GROUP)
         if room and 0 < k <= slots.DEPTH and m <= n and m * (n + k) < n * k:
-            return 2
+            return _FEW_ROWS
         return 0
 
     return suits

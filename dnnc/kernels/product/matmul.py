@@ -39,8 +39,15 @@ from dnnc.kernels.product.matvec import PIECE, vector_kernel
 from dnnc.kernels.product.operands import row_bytes
 from dnnc.kernels.product.strips import Strip, strip_kernel
 from dnnc.kernels.product.turned_products import turned_kernel
-from dnnc.kernels.target import second_cache
+from dnnc.kernels.target import matrix_unit, second_cache
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
+from dnnc.kernels.unit.product import (
+    build_favours_unit,
+    most_pairs,
+    piece_bytes,
+    row_room,
+    unit_kernel,
+)
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
 
@@ -48,6 +55,8 @@ __all__ = ["matmul_call"]
 
 #: Rows of A that pass by all panels of a group: so many that they stay in the cache.
 BLOCK = 64
+#: Rows of a product whose number of rows is not known before it runs.
+_MANY = 1 << 20
 
 
 @lowering(MatMul, PackedMatMul)
@@ -92,7 +101,9 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
-    scratch = _scratch(widest, n, depth, flip_a, room)
+    unit = dtype == "f32" and matrix_unit() and _may_favour_unit(m, n, depth)
+    scratch = _scratch(widest, n, depth, flip_a, room, unit)
+    code = (*code, Code(unit_kernel()) if unit else Integer.of(0))
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
 
@@ -134,16 +145,33 @@ def _order(
     return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
 
 
-def _scratch(widest: Tile, n: Dim, depth: Dim, flip_a: bool, room: int) -> Iterator[Scratch]:
+def _may_favour_unit(m: Dim, n: Dim, depth: Dim) -> bool:
+    """Whether a product is one for the matrix unit, with many rows where their number is open."""
+    if n.constant is None or depth.constant is None:
+        return True
+    rows = _MANY if m.constant is None else m.constant
+    return bool(build_favours_unit()(rows, n.constant, depth.constant))
+
+
+def _scratch(
+    widest: Tile, n: Dim, depth: Dim, flip_a: bool, room: int, unit: bool
+) -> Iterator[Scratch]:
     """Memory for panels of B, `room` bytes at least, and all that follows them in the slots."""
     size = widest.bytes_each
     longest = slots.DEPTH if depth.constant is None else min(depth.constant, slots.DEPTH)
     vector, group = widest.lanes * longest * size, _group()
     # Pairs of vectors: so many hold A, too, where `few_rows` puts it there.
     panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
+    if unit:
+        pieces = piece_bytes(longest)
+        pairs = most_pairs(group, pieces)
+        if n.constant is not None:
+            pairs = min(pairs, -(-n.constant // (2 * widest.lanes)))
+        room = max(room, 2 * pairs * pieces)
+    rows = row_room(BLOCK, longest) if unit else BLOCK * row_bytes(longest, size) if flip_a else 1
     for count in (
         max(min(panels, group), widest.vectors * vector, room, 1),
-        BLOCK * row_bytes(longest, size) if flip_a else 1,
+        rows,
         8 * (Strip.WORDS + Region.WORDS),
         max(2 * BLOCK * widest.columns, PIECE) * size,
         list_bytes(),

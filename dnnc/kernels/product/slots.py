@@ -7,14 +7,14 @@ __all__: list[str] = []
 OUT, A, B, BATCH, M, N, K, FLIP_A, FLIP_B, WIDTH = range(10)
 #: Rows of A that one strip takes, and bytes of panels that are multiplied by at a time.
 BLOCK, GROUP = range(10, 12)
-#: The code of strips of one, two and three vectors; that of a product with one row or column, and
-#: that of another order of loops, where sizes may favour one.
-ONE, TWO, THREE, VECTOR, OTHER = range(12, 17)
+#: The code of strips of one, two and three vectors; that of a product with one row or column, that
+#: of another order of loops, and that of the matrix unit, where sizes may favour one.
+ONE, TWO, THREE, VECTOR, OTHER, UNIT = range(12, 18)
 #: Scratch memory: packed panels of B, packed rows of A, the words of a strip and of a region, sums,
 #: and a list of cache lines.
-PANELS, ROWS, WORDS, TILE, LINES = range(17, 22)
+PANELS, ROWS, WORDS, TILE, LINES = range(18, 23)
 #: The code of the epilogue or 0, and its slots.
-EPILOGUE, SLOTS = range(22, 24)
+EPILOGUE, SLOTS = range(23, 25)
 
 #: The longest sum that a strip takes: longer ones are added to what is stored. Columns of A that
 #: are much longer evict one another where they share sets of the second-level cache.

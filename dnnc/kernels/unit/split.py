@@ -1,0 +1,136 @@
+"""Numbers in three pieces, in the order in which tiles hold them, written as LLVM vector code.
+
+A piece takes the leading 8 bits of a significand: the first piece of a number is the number cut
+off, the second is what remains, rounded, and the third what then remains, which fits.
+
+Imports numba: import it only inside `Kernel.build`.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from dnnc.kernels.intrinsics import intrinsic
+from dnnc.kernels.loop_ir import loop
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I32,
+    I64,
+    calling,
+    internal,
+    lane_mask,
+    load_at,
+    prefetch_at,
+    store_at,
+)
+
+__all__ = ["split_columns", "split_rows"]
+
+_LANES = 16
+_FLOATS = ir.VectorType(FLOATS["f32"], _LANES)
+_WORDS = ir.VectorType(I32, _LANES)
+_HALVES = ir.VectorType(ir.IntType(16), 2 * _LANES)
+_TILE_BYTES, _LINE = 1024, 64
+#: Bytes of the three pieces of a tile, which spans so many steps of the depth.
+_CHUNK_BYTES, _CHUNK = 3 * _TILE_BYTES, 2 * _LANES
+#: Which halves of two vectors make a row of a tile: upper halves of one, then of the other, or of
+#: both in turn.
+_FOLLOWING = [2 * k + 1 for k in range(2 * _LANES)]
+_IN_TURN = [2 * (k // 2) + 1 + k % 2 * 2 * _LANES for k in range(2 * _LANES)]
+
+
+@intrinsic
+def split_rows(typing_context, to, source, source_row, rows, depth):  # type: ignore[no-untyped-def]
+    """`split_rows(to, source, source_row, rows, depth)`: at most 16 rows of `depth` numbers,
+    `source_row` bytes apart, as tiles of the left operand; zeros up to the end of the last tile."""
+    name = "dnnc_split_rows"
+    return calling(name, 5, lambda module: _write_rows(module, name))
+
+
+@intrinsic
+def split_columns(typing_context, to, apart, source, source_row, depth, columns):  # type: ignore[no-untyped-def]
+    """`split_columns(to, apart, source, source_row, depth, columns)`: rows of `columns` numbers,
+    `source_row` bytes apart, as tiles of the right operand, those of each 16 columns `apart` bytes
+    from those before; zeros elsewhere in the tiles."""
+    name = "dnnc_split_columns"
+    return calling(name, 6, lambda module: _write_columns(module, name))
+
+
+def _write_rows(module: ir.Module, name: str) -> ir.Function:
+    function = internal(module, name, 5)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    to, source, source_row, rows, depth = function.args
+
+    def tile(places: list[ir.Value], masks: list[ir.Value | None]) -> None:
+        with loop(b, I64(0), rows, 1, places, at_least_once=True) as turn:
+            target, at = turn.carried
+            place = b.inttoptr(at, BYTES)
+            pair = [load_at(b, _FLOATS, place, k * _LINE, mask) for k, mask in enumerate(masks)]
+            _store_pieces(b, pair, _FOLLOWING, target)
+            turn.following = [b.add(target, I64(_LINE)), b.add(at, source_row)]
+
+    whole = b.sdiv(depth, I64(_CHUNK))
+    with loop(b, I64(0), whole, 1, [to, source]) as turn:
+        tile(turn.carried, [None, None])
+        target, at = turn.carried
+        turn.following = [b.add(target, I64(_CHUNK_BYTES)), b.add(at, I64(2 * _LINE))]
+    left = b.sub(depth, b.mul(whole, I64(_CHUNK)))
+    with b.if_then(b.icmp_signed(">", left, I64(0))):
+        tile(turn.carried, [lane_mask(b, _LANES, left, first) for first in (0, _LANES)])
+    b.ret_void()
+    return function
+
+
+def _write_columns(module: ir.Module, name: str) -> ir.Function:
+    function = internal(module, name, 6)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    to, apart, source, source_row, depth, columns = function.args
+    zero = ir.Constant(_FLOATS, [0.0] * _LANES)
+
+    def pairs(to: ir.Value, at: ir.Value, count: ir.Value, inside: ir.Value, there: int) -> None:
+        """Rows of a tile, from pairs of which so many rows are there."""
+        with loop(b, I64(0), count, 1, [to, at]) as turn:
+            target, source = turn.carried
+            places = [source, b.add(source, source_row)][:there]
+            rows = [load_at(b, _FLOATS, b.inttoptr(place, BYTES), 0, inside) for place in places]
+            for place in places:
+                prefetch_at(b, b.inttoptr(b.add(place, ahead), BYTES))
+            _store_pieces(b, [*rows, zero, zero][:2], _IN_TURN, target)
+            turn.following = [b.add(target, I64(_LINE)), b.add(source, two_rows)]
+
+    ahead = b.mul(source_row, I64(_CHUNK))
+    two_rows = b.shl(source_row, I64(1))
+    with loop(b, I64(0), depth, _CHUNK, [to, source], at_least_once=True) as down:
+        left = b.sub(depth, down.index)
+        left = b.select(b.icmp_signed("<", left, I64(_CHUNK)), left, I64(_CHUNK))
+        with loop(b, I64(0), columns, _LANES, list(down.carried), at_least_once=True) as across:
+            inside = lane_mask(b, _LANES, b.sub(columns, across.index))
+            to_now, at_now = across.carried
+            whole, odd = b.lshr(left, I64(1)), b.and_(left, I64(1))
+            pairs(to_now, at_now, whole, inside, 2)
+            place = b.add(to_now, b.mul(whole, I64(_LINE)))
+            pairs(place, b.add(at_now, b.mul(whole, two_rows)), odd, inside, 1)
+            place = b.add(place, b.mul(odd, I64(_LINE)))
+            pairs(place, at_now, b.sub(I64(_LANES), b.add(whole, odd)), inside, 0)
+            across.following = [b.add(to_now, apart), b.add(at_now, I64(_LINE))]
+        further = (I64(_CHUNK_BYTES), ahead)
+        down.following = [b.add(at, step) for at, step in zip(down.carried, further, strict=True)]
+    b.ret_void()
+    return function
+
+
+def _store_pieces(b: ir.IRBuilder, pair: list[ir.Value], order: list[int], to: ir.Value) -> None:
+    """Store the pieces of two vectors as rows of three tiles, which lie one behind the other."""
+    upper, half = (ir.Constant(_WORDS, [number] * _LANES) for number in (0xFFFF0000, 0x8000))
+    shuffle = ir.Constant(ir.VectorType(I32, 2 * _LANES), order)
+    rest = pair
+    for piece in range(3):
+        words = [b.bitcast(vector, _WORDS) for vector in rest]
+        if piece == 1:
+            words = [b.add(vector, half) for vector in words]
+        row = b.shuffle_vector(*(b.bitcast(vector, _HALVES) for vector in words), shuffle)
+        store_at(b, b.bitcast(row, _WORDS), b.inttoptr(to, BYTES), piece * _TILE_BYTES)
+        if piece < 2:
+            cut = [b.bitcast(b.and_(vector, upper), _FLOATS) for vector in words]
+            rest = [b.fsub(x, y) for x, y in zip(rest, cut, strict=True)]

@@ -1,0 +1,177 @@
+"""Tiles of products of pieces, written as LLVM code for the matrix unit.
+
+The unit has eight registers of 16 rows of 64 bytes. A tile of the left operand is 16 rows of 32
+bfloat16, one of the right operand 16 pairs of rows of 16 columns, the numbers of a pair next to
+each other; a tile of sums is 16 by 16 float32. In memory a tile is 1 KiB, and the three pieces of a
+tile follow one another.
+
+Imports numba: import it only inside `Kernel.build`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from dnnc.kernels.intrinsics import intrinsic
+from dnnc.kernels.loop_ir import loop
+from dnnc.kernels.vector_ir import (
+    BYTES,
+    FLOATS,
+    I1,
+    I64,
+    calling,
+    declare,
+    internal,
+    lane_mask,
+    load_at,
+    store_sums,
+)
+
+__all__ = ["add_rows", "configure", "multiply_pieces", "release", "write_multiply_pieces"]
+
+_I8 = BYTES.pointee
+#: Rows of a register and bytes of each.
+_ROWS, _ROW_BYTES = 16, 64
+_TILE_BYTES = _ROWS * _ROW_BYTES
+_PIECES, _REGISTERS = 3, 8
+#: Which piece of the left operand is multiplied by which of the right one: the smallest products
+#: first. From one to the next one side changes.
+_STEPS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
+
+
+@intrinsic
+def configure(typing_context):  # type: ignore[no-untyped-def]
+    """Make the tile registers of this thread whole ones. They are to be released afterwards."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        palette, start = [1], [0]
+        widths = [_ROW_BYTES, 0] * _REGISTERS
+        text = [*palette, *start, *[0] * 14, *widths, *[0] * 16, *[_ROWS] * _REGISTERS, *[0] * 8]
+        kind = ir.ArrayType(_I8, len(text))
+        with builder.goto_entry_block():
+            table = builder.alloca(kind)
+        builder.store(ir.Constant(kind, text), table)
+        _call(builder, "ldtilecfg", builder.bitcast(table, BYTES))
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def release(typing_context):  # type: ignore[no-untyped-def]
+    """Free the tile registers: switching threads then need not save them."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        _call(builder, "tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@cache
+def multiply_pieces(rows: int, columns: int) -> Any:
+    """The intrinsic `f(chunks, a, a_apart, b, b_apart, c, c_row)`: a product of `rows` by `columns`
+    tiles, at most two each, stored at `c`, whose rows of float32 are `c_row` bytes apart.
+
+    The depth is `chunks` (at least 1) times 32. The tiles of the left operand with the same 16 rows
+    are chunk after chunk from `a` on, the next rows `a_apart` bytes further on; so it is with the
+    columns of the right operand and `b`. The order of a sum depends on nothing but the chunks.
+    """
+    name = f"dnnc_pieces_{rows}x{columns}"
+
+    @intrinsic
+    def multiply(typing_context, chunks, a, a_apart, b, b_apart, c, c_row):  # type: ignore[no-untyped-def]
+        def write(module: ir.Module) -> ir.Function:
+            return write_multiply_pieces(module, name, rows, columns)
+
+        return calling(name, 7, write)
+
+    return multiply
+
+
+def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int) -> ir.Function:
+    """Write the function that `multiply_pieces` calls into a module of LLVM code."""
+    function = internal(module, name, 7)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    chunks, a, a_apart, b, b_apart, c, c_row = function.args
+    sums = [[i * columns + j for j in range(columns)] for i in range(rows)]
+    a_tiles = [rows * columns + i for i in range(rows)]
+    b_tiles = [rows * columns + rows + j for j in range(columns)]
+    assert b_tiles[-1] < _REGISTERS
+    for row in sums:
+        for tile in row:
+            _call(builder, "tilezero", _I8(tile))
+    line = builder.alloca(ir.ArrayType(_I8, _ROW_BYTES))
+    line.align = _ROW_BYTES
+    line = builder.bitcast(line, BYTES)
+    with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
+        a_now, b_now = turn.carried
+        before: tuple[int | None, int | None] = (None, None)
+        for pieces in _STEPS:
+            for i, j in product(range(rows), range(columns)):
+                # Tiles are loaded just before their first product.
+                if pieces[0] != before[0] and j == 0:
+                    _load(builder, a_tiles[i], a_now, a_apart, i, pieces[0])
+                if pieces[1] != before[1] and i == 0:
+                    _load(builder, b_tiles[j], b_now, b_apart, j, pieces[1])
+                operands = (sums[i][j], a_tiles[i], b_tiles[j])
+                _call(builder, "tdpbf16ps", *map(_I8, operands))
+            before = pieces
+        # Where nothing was stored for 2000 cycles, the next tile to be stored holds everything up
+        # for 1000 (measured on a Granite Rapids). So one is stored now and then, to a line.
+        with builder.if_then(builder.trunc(turn.index, I1)):
+            _call(builder, "tilestored64", _I8(a_tiles[0]), line, I64(0))
+        step = I64(_PIECES * _TILE_BYTES)
+        turn.following = [builder.add(a_now, step), builder.add(b_now, step)]
+    for i, row in enumerate(sums):
+        at = builder.add(c, builder.mul(c_row, I64(i * _ROWS)))
+        for j, tile in enumerate(row):
+            place = builder.inttoptr(builder.add(at, I64(j * _ROW_BYTES)), BYTES)
+            _call(builder, "tilestored64", _I8(tile), place, c_row)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def add_rows(typing_context, to, to_row, sums, sums_row, rows, columns, add):  # type: ignore[no-untyped-def]
+    """`add_rows(to, to_row, sums, sums_row, rows, columns, add)`: move rows of at most 32 float32,
+    added to what is there where `add` is not 0. Rows are so many bytes apart."""
+    name = "dnnc_add_rows"
+    return calling(name, 7, lambda module: _write_add_rows(module, name))
+
+
+def _write_add_rows(module: ir.Module, name: str) -> ir.Function:
+    function = internal(module, name, 7)
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    to, to_row, sums, sums_row, rows, columns, add = function.args
+    kind = ir.VectorType(FLOATS["f32"], _ROWS)
+    masks = [lane_mask(b, _ROWS, columns, first) for first in (0, _ROWS)]
+    adding = b.icmp_signed("!=", add, I64(0))
+    with loop(b, I64(0), rows, 1, [to, sums], at_least_once=True) as turn:
+        target, source = (b.inttoptr(place, BYTES) for place in turn.carried)
+        values = [load_at(b, kind, source, offset) for offset in (0, _ROW_BYTES)]
+        places = [(target, k * _ROW_BYTES, mask) for k, mask in enumerate(masks)]
+        store_sums(b, values, places, adding)
+        steps = zip(turn.carried, (to_row, sums_row), strict=True)
+        turn.following = [b.add(place, step) for place, step in steps]
+    b.ret_void()
+    return function
+
+
+def _load(
+    b: ir.IRBuilder, register: int, base: ir.Value, apart: ir.Value, number: int, piece: int
+) -> None:
+    """Load one piece of the tile of that number into a register."""
+    at = b.add(base, b.mul(apart, I64(number)))
+    place = b.inttoptr(b.add(at, I64(piece * _TILE_BYTES)), BYTES)
+    _call(b, "tileloadd64", _I8(register), place, I64(_ROW_BYTES))
+
+
+def _call(b: ir.IRBuilder, name: str, *arguments: ir.Value) -> None:
+    kinds = [value.type for value in arguments]
+    b.call(declare(b.module, f"llvm.x86.{name}", ir.VoidType(), kinds), list(arguments))

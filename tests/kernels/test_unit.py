@@ -1,0 +1,180 @@
+"""Products on the matrix unit against NumPy, and how exact they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from dnnc.ir.dims import dim
+from dnnc.ir.graph import Value
+from dnnc.ir.types import DType, TensorType
+from dnnc.kernels.abi import lower
+from dnnc.kernels.code import Code
+from dnnc.kernels.product import matmul as matmul_module
+from dnnc.kernels.product import slots
+from dnnc.kernels.product.matmul import matmul_call
+from dnnc.kernels.target import Target, matrix_unit
+from dnnc.kernels.unit.product import unit_kernel
+from dnnc.ops.base import apply
+from dnnc.ops.packed import PackColumns, PackedMatMul
+from tests.kernels.test_matmul import expected, node_of, operands
+from tests.kernels.test_targets import compiled
+
+SIZES = [
+    (1, 1, 1), (16, 16, 32), (17, 1, 33), (1, 17, 5), (15, 31, 64), (33, 32, 31), (48, 49, 96),
+    (64, 64, 832), (65, 97, 833), (130, 20, 1700), (200, 350, 70), (100, 700, 300), (70, 33, 2500),
+]  # fmt: skip
+UNIT = pytest.mark.skipif(not matrix_unit(), reason="this processor has no matrix unit")
+FLIPS = list(itertools.product([False, True], repeat=2))
+
+
+@pytest.fixture
+def unit_call(monkeypatch):
+    """`call(node)`: the call of a product's kernel on the unit, whatever its sizes favour."""
+    monkeypatch.setattr(matmul_module, "_may_favour_unit", lambda *sizes: True)
+
+    def call(node):
+        (made,) = lower(node)
+        return dataclasses.replace(made, kernel=unit_kernel())
+
+    return call
+
+
+def on_the_unit(call):
+    return isinstance(call.arguments[slots.UNIT], Code)
+
+
+def errors(run_node, monkeypatch, arrays):
+    """The root of the mean squared error of a product, on the unit and without it, each as a part
+    of the sum of the sizes of what is added."""
+    node = node_of(arrays, False, False)
+    a, b = (array.astype(np.float64) for array in arrays)
+    exact, sizes = a @ b, np.abs(a) @ np.abs(b)
+    results = []
+    for there in (True, False):
+        monkeypatch.setattr(matmul_module, "matrix_unit", lambda there=there: there)
+        (call,) = lower(node)
+        assert on_the_unit(call) == there
+        got = run_node(node, [call], arrays)[0]
+        results.append(float(np.sqrt(np.mean(((got - exact) / sizes) ** 2))))
+    return results
+
+
+@UNIT
+@pytest.mark.parametrize("transpose", FLIPS, ids=str)
+def test_product(run_node, unit_call, transpose):
+    for m, n, k in SIZES:
+        arrays = operands(DType.F32, (), m, n, k, *transpose)
+        node = node_of(arrays, *transpose)
+        one, two, three = (
+            run_node(node, [unit_call(node)], arrays, threads=t)[0] for t in (1, 2, 3)
+        )
+        np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-6, atol=1e-6 * k**0.5)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+
+
+@UNIT
+def test_batches_and_small_groups(run_node, unit_call, monkeypatch):
+    monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: 1 << 13)
+    for lead, (m, n, k) in itertools.product([(3,), (2, 2)], [(17, 70, 40), (70, 33, 900)]):
+        for transpose in FLIPS:
+            arrays = operands(DType.F32, lead, m, n, k, *transpose)
+            node = node_of(arrays, *transpose)
+            one, two = (run_node(node, [unit_call(node)], arrays, threads=t)[0] for t in (1, 2))
+            np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-6, atol=1e-4)
+            np.testing.assert_array_equal(one, two)
+
+
+@UNIT
+@pytest.mark.parametrize("transpose", [False, True], ids=str)
+def test_packed_product(run_node, unit_call, transpose):
+    for m, n, k in SIZES:
+        a, b = operands(DType.F32, (), m, n, k, False, transpose)
+        pack = apply(PackColumns(transpose), Value(TensorType.make(DType.F32, b.shape))).node
+        packed = pack.op.evaluate(b)[0]
+        values = [Value(TensorType.make(DType.F32, array.shape)) for array in (a, packed)]
+        node = apply(PackedMatMul(dim(n)), *values).node
+        got = run_node(node, [unit_call(node)], [a, packed], threads=2)[0]
+        wanted = a.astype("f8") @ (b.T if transpose else b).astype("f8")
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6 * k**0.5)
+
+
+@UNIT
+def test_rows_known_when_running(run_node):
+    """Few rows are multiplied without the unit, many on it."""
+    a, b = (Value(TensorType.make(DType.F32, shape)) for shape in (("n", 200), (200, 300)))
+    node = node_of([np.empty((1, 200), "f4"), np.empty((200, 300), "f4")], False, False)
+    call = matmul_call(node.op, a, b, Value(TensorType.make(DType.F32, ("n", 300))))
+    assert on_the_unit(call)
+    for rows in (0, 1, 5, 40, 300):
+        arrays = operands(DType.F32, (), rows, 300, 200, False, False)
+        again = node_of(arrays, False, False)
+        want = expected(again, arrays)
+        got = run_node(again, lower(again), arrays, threads=2)[0]
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+
+
+@UNIT
+def test_numbers_are_split_without_error(run_node, unit_call):
+    """The product with an identity is the matrix to the bit: three pieces hold every number."""
+    random = np.random.default_rng(5)
+    a = np.exp2(random.uniform(-100, 127, (90, 70))) * random.choice([-1, 1], (90, 70))
+    a = a.astype(np.float32)
+    a[0, :3] = np.finfo(np.float32).max, -np.finfo(np.float32).max, 0
+    identity = np.eye(70, dtype=np.float32)
+    for arrays, want in (((a, identity), a), ((identity, a[:70]), a[:70])):
+        node = node_of(arrays, False, False)
+        np.testing.assert_array_equal(run_node(node, [unit_call(node)], arrays)[0], want)
+
+
+@UNIT
+@pytest.mark.parametrize("kind", ["normal", "positive", "scaled"])
+@pytest.mark.parametrize("depth", [64, 300, 2000])
+def test_as_exact_as_multiply_adds(run_node, monkeypatch, kind, depth):
+    random = np.random.default_rng(7)
+    a, b = random.standard_normal((256, depth)), random.standard_normal((depth, 256))
+    if kind == "positive":
+        a, b = np.abs(a), np.abs(b)
+    if kind == "scaled":
+        a, b = (x * np.exp2(random.integers(-20, 20, x.shape)) for x in (a, b))
+    unit, adds = errors(run_node, monkeypatch, [a.astype(np.float32), b.astype(np.float32)])
+    assert unit <= adds < 1e-6
+
+
+@UNIT
+def test_numbers_that_are_not_finite(run_node, unit_call):
+    a, b = operands(DType.F32, (), 40, 40, 40, False, False)
+    a[3, 5], a[7, 9] = np.nan, np.inf
+    a[9, :] = 1e-42
+    node = node_of((a, b), False, False)
+    got = run_node(node, [unit_call(node)], (a, b))[0]
+    assert np.isnan(got[[3, 7]]).all()
+    assert (got[9] == 0).all()
+    others = np.delete(np.arange(40), [3, 7, 9])
+    assert np.isfinite(got[others]).all()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 1), (1, 2), (1, 1)])
+def test_sums_stay_in_tiles(rows, columns):
+    from dnnc.kernels.unit.tiles import write_multiply_pieces
+
+    target = Target("x86_64-unknown-linux-gnu", "sapphirerapids", "", 512, 32)
+
+    def write(module: ir.Module) -> ir.Function:
+        return write_multiply_pieces(module, "tile", rows, columns)
+
+    text = compiled(write, target)
+    products = re.findall(r"tdpbf16ps\t%tmm(\d), %tmm(\d), %tmm(\d)", text)
+    # LLVM may take several steps in one round.
+    assert len(products) % (6 * rows * columns) == 0
+    assert {int(found[2]) for found in products} == set(range(rows * columns))
+    # Each sum is stored once; what keeps the unit awake is an operand.
+    stored = [int(found) for found in re.findall(r"tilestored\t%tmm(\d)", text)]
+    assert sorted(tile for tile in stored if tile < rows * columns) == list(range(rows * columns))
+    assert len(stored) > rows * columns
