@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -14,12 +12,7 @@ import llvmlite.binding as llvm
 
 from dnnc import environment
 
-__all__ = ["Target", "foreign_machine", "host", "matrix_unit", "second_cache", "target_machine"]
-
-#: What the matrix unit consists of, and what kernels for it need besides.
-_UNIT = ("amx-tile", "amx-bf16", "avx512bw")
-#: The system call on x86-64, its request, and the part of the registers that is asked for.
-_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+__all__ = ["Target", "foreign_machine", "host", "second_cache", "target_machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +61,6 @@ def _limited(target: Target, bits: int | None) -> Target:
     if bits is None or bits >= target.vector_bits:
         return target
     return Target(target.triple, "x86-64-v3" if bits == 256 else "x86-64", "", bits, 16)
-
-
-@cache
-def matrix_unit() -> bool:
-    """Whether kernels may use the matrix unit of this processor: Intel's AMX with bfloat16.
-
-    A process asks Linux for the memory that its registers take when threads are switched.
-    """
-    found = llvm.get_host_cpu_features()
-    there = host().vector_bits == 512 and all(found.get(name) for name in _UNIT)
-    if not there or not sys.platform.startswith("linux") or not environment.matrix_unit():
-        return False
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
 
 
 @cache

@@ -6,7 +6,8 @@
 Packed panels are read from front to back. As the weight lies, rows of a panel are far apart: few of
 them fit into the cache at a time, and little of each page is used. A weight with few and long
 columns is transposed instead: a panel would hold little more than zeros, and sums along its rows
-need none.
+need none. For a processor with a matrix unit the pieces that it multiplies by follow the panels,
+which products of few rows read.
 
 A loop captures the packed weight in the place of one that it uses for products alone. In programs
 that only predict all weights are packed, and `dnnc.passes.prepare` moves that to where it is done
@@ -20,6 +21,7 @@ from collections.abc import Collection, Sequence
 
 from dnnc.ir.graph import Graph, Node, Value
 from dnnc.ir.rewrite import rebuild, uses
+from dnnc.ir.types import DType
 from dnnc.ops.base import apply, apply_all
 from dnnc.ops.control import Scan
 from dnnc.ops.linear import MatMul
@@ -27,11 +29,14 @@ from dnnc.ops.packed import PackColumns, PackedMatMul
 from dnnc.ops.shape import Transpose
 from dnnc.passes.prepare import fixed_values
 from dnnc.passes.trace import fired
+from dnnc.tuning.processor import matrix_unit
 
 __all__ = ["run", "run_prepared"]
 
 #: Most columns, and least rows, of a weight that is transposed.
 _FEW, _LONG = 16, 128
+#: Least columns and rows of a weight that is split for the matrix unit of the processor.
+_CHUNK = 32
 
 
 def run(graph: Graph) -> Graph:
@@ -94,7 +99,7 @@ def _of_loop(node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
 def _product(node: Node, pack: PackColumns | Transpose, x: Value, packed: Value) -> Value:
     if isinstance(pack, Transpose):
         return apply(MatMul(transpose_b=True), x, packed)
-    return apply(PackedMatMul(node.results[0].shape[1]), x, packed)
+    return apply(PackedMatMul(node.results[0].shape[1], pack.pieces), x, packed)
 
 
 def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | Transpose | None:
@@ -111,4 +116,6 @@ def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | Transpose | Non
     depth = x.shape[1].constant
     if columns <= _FEW and depth is not None and depth >= _LONG:
         return None if op.transpose_b else Transpose((1, 0))
-    return PackColumns(op.transpose_b)
+    deep = depth is not None and depth >= _CHUNK
+    pieces = deep and columns >= _CHUNK and w.type.dtype is DType.F32 and matrix_unit()
+    return PackColumns(op.transpose_b, pieces)

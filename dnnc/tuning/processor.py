@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from dnnc import environment
 
-__all__ = ["Processor", "processor"]
+__all__ = ["Processor", "matrix_unit", "processor"]
 
 #: What tells one processor from another in Linux' description, on x86 and ARM.
 _TELLING = {
@@ -26,6 +28,10 @@ _TELLING = {
     "Features",
 }
 _WIDE = {"avx512f", "avx512vl", "avx512dq"}
+#: What Intel's matrix unit consists of, and what kernels for it need besides.
+_UNIT = _WIDE | {"avx512bw", "amx_tile", "amx_bf16"}
+#: Linux' system call on x86-64, its request, and the part of the registers that is asked for.
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 #: Enough for the first processor; there may be hundreds.
 _CHARACTERS = 8192
 
@@ -54,6 +60,25 @@ def _processor(bits: int) -> Processor:
     kind = next(usable, machine)
     listed = (f"{name}: {facts[name]}" for name in sorted(_TELLING & facts.keys()))
     return Processor(facts.get("model name", machine), kind, "\n".join((kind, *listed)))
+
+
+def matrix_unit() -> bool:
+    """Whether kernels may use the matrix unit of this processor, if it has one: Intel's AMX with
+    bfloat16, as far as DNNC_VECTOR_BITS and DNNC_MATRIX_UNIT let them."""
+    return environment.matrix_unit() and processor().kind == "x86_64 avx512" and _unit_permitted()
+
+
+@cache
+def _unit_permitted() -> bool:
+    """Whether the system gives this process room for the registers of the unit, which it has to ask
+    for once."""
+    if (
+        not sys.platform.startswith("linux")
+        or not set(_described().get("flags", "").split()) >= _UNIT
+    ):
+        return False
+    request = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)
+    return bool(request == 0)
 
 
 def _described() -> dict[str, str]:

@@ -18,10 +18,11 @@ from dnnc.kernels.code import Code
 from dnnc.kernels.product import matmul as matmul_module
 from dnnc.kernels.product import slots
 from dnnc.kernels.product.matmul import matmul_call
-from dnnc.kernels.target import Target, matrix_unit
+from dnnc.kernels.target import Target
 from dnnc.kernels.unit.product import unit_kernel
 from dnnc.ops.base import apply
 from dnnc.ops.packed import PackColumns, PackedMatMul
+from dnnc.tuning.processor import matrix_unit
 from tests.kernels.test_matmul import expected, node_of, operands
 from tests.kernels.test_targets import compiled
 
@@ -92,17 +93,22 @@ def test_batches_and_small_groups(run_node, unit_call, monkeypatch):
 
 
 @UNIT
+@pytest.mark.parametrize("pieces", [False, True], ids=str)
 @pytest.mark.parametrize("transpose", [False, True], ids=str)
-def test_packed_product(run_node, unit_call, transpose):
+def test_packed_product(run_node, unit_call, transpose, pieces):
     for m, n, k in SIZES:
         a, b = operands(DType.F32, (), m, n, k, False, transpose)
-        pack = apply(PackColumns(transpose), Value(TensorType.make(DType.F32, b.shape))).node
-        packed = pack.op.evaluate(b)[0]
+        weight = Value(TensorType.make(DType.F32, b.shape))
+        pack = apply(PackColumns(transpose, pieces), weight).node
+        packed = run_node(pack, lower(pack), [b], threads=2)[0]
+        np.testing.assert_array_equal(packed.view("i4"), pack.op.evaluate(b)[0].view("i4"))
         values = [Value(TensorType.make(DType.F32, array.shape)) for array in (a, packed)]
-        node = apply(PackedMatMul(dim(n)), *values).node
-        got = run_node(node, [unit_call(node)], [a, packed], threads=2)[0]
+        node = apply(PackedMatMul(dim(n), pieces), *values).node
         wanted = a.astype("f8") @ (b.T if transpose else b).astype("f8")
-        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6 * k**0.5)
+        for call in (unit_call(node), *lower(node)):
+            got = run_node(node, [call], [a, packed], threads=2)[0]
+            np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * k**0.5)
+        np.testing.assert_allclose(node.op.evaluate(a, packed)[0], wanted, rtol=1e-4, atol=1e-3)
 
 
 @UNIT
@@ -160,7 +166,7 @@ def test_numbers_that_are_not_finite(run_node, unit_call):
     assert np.isfinite(got[others]).all()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 1), (1, 2), (1, 1)])
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 1), (1, 2), (1, 1), (1, 4)])
 def test_sums_stay_in_tiles(rows, columns):
     from dnnc.kernels.unit.tiles import write_multiply_pieces
 

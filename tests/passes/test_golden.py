@@ -3,7 +3,8 @@
 A case is `[case name]`, `[in]` with a graph, and `[out pass]` with what the pass makes of it, or
 `[unchanged pass]` where no rule may fire. `--update-golden` rewrites the results; a rule that
 never fires cannot be blessed, since `[out pass]` must differ from `[in]`. `recompute` is followed
-by its budget for a batch of 4096, such as 12MB.
+by its budget for a batch of 4096, such as 12MB. The processor has a matrix unit in cases that name
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dnnc.ir.graph import Graph
 from dnnc.ir.text import parse_graph, print_graph
 from dnnc.ir.verify import verify
 from dnnc.model.compiled import bytes_in
-from dnnc.passes import recompute
+from dnnc.passes import pack, recompute
 from dnnc.passes.check import compare
 from dnnc.passes.pipeline import PASSES, optimize
 from dnnc.program.footprint import memory_budget
@@ -89,7 +90,10 @@ CASES = [(path, i, case) for path in FILES for i, case in enumerate(read_cases(p
 @pytest.mark.parametrize(
     ("path", "number", "case"), CASES, ids=[f"{p.stem}: {c.name}" for p, _, c in CASES]
 )
-def test_golden(path: Path, number: int, case: Case, update_golden: bool) -> None:
+def test_golden(
+    path: Path, number: int, case: Case, update_golden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "matrix_unit", lambda: "matrix unit" in case.name)
     graph = parse_graph(case.source)
     verify(graph)
     before = print_graph(graph)

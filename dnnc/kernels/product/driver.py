@@ -93,7 +93,7 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
         unit: int = slot(args, slots.UNIT)
         if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
             return vector
-        if unit and favours_unit(m, n, k):
+        if unit and favours_unit(m, n, k, slot(args, slots.PIECES)):
             return unit
         if slot(args, slots.FLIP_A):
             return other if m >= two and k > 0 else 0

@@ -39,7 +39,7 @@ from dnnc.kernels.product.matvec import PIECE, vector_kernel
 from dnnc.kernels.product.operands import row_bytes
 from dnnc.kernels.product.strips import Strip, strip_kernel
 from dnnc.kernels.product.turned_products import turned_kernel
-from dnnc.kernels.target import matrix_unit, second_cache
+from dnnc.kernels.target import second_cache
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.kernels.unit.product import (
     build_favours_unit,
@@ -50,6 +50,7 @@ from dnnc.kernels.unit.product import (
 )
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
+from dnnc.tuning.processor import matrix_unit
 
 __all__ = ["matmul_call"]
 
@@ -91,17 +92,18 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     if epilogue and depth.constant is not None and depth.constant <= slots.DEPTH:
         stored = Integer.of(0)
     values = (stored, Buffer(a), Buffer(b))
-    layout = (int(flip_a), int(flip_b), int(b.shape[-1]) if packed else 0)
+    pieces = packed and op.pieces
+    layout = (int(flip_a), int(flip_b), int(b.shape[-1]) if packed else 0, int(pieces))
     sizes = (*map(Integer, (batch, m, n, depth)), *map(Integer.of, layout))
     if not out.type.dtype.is_float:
         kernel = make_kernel("matmul_integer", lambda: _build_integer(dtype), dtype)
         return Call(kernel, (*values, *sizes), flops)
     widest = tiles(dtype, most_vectors())[0]
-    other, room = _order(dtype, n, depth, *layout)
+    other, room = _order(dtype, n, depth, *layout[:3])
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
-    unit = dtype == "f32" and matrix_unit() and _may_favour_unit(m, n, depth)
+    unit = dtype == "f32" and matrix_unit() and _may_favour_unit(m, n, depth, pieces)
     scratch = _scratch(widest, n, depth, flip_a, room, unit)
     code = (*code, Code(unit_kernel()) if unit else Integer.of(0))
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
@@ -145,12 +147,12 @@ def _order(
     return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
 
 
-def _may_favour_unit(m: Dim, n: Dim, depth: Dim) -> bool:
+def _may_favour_unit(m: Dim, n: Dim, depth: Dim, pieces: bool) -> bool:
     """Whether a product is one for the matrix unit, with many rows where their number is open."""
     if n.constant is None or depth.constant is None:
         return True
     rows = _MANY if m.constant is None else m.constant
-    return bool(build_favours_unit()(rows, n.constant, depth.constant))
+    return bool(build_favours_unit()(rows, n.constant, depth.constant, pieces))
 
 
 def _scratch(

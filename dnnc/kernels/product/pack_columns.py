@@ -19,23 +19,27 @@ def lower_pack(node: Node) -> list[Call]:
     assert isinstance(op, PackColumns)
     dtype = str(w.type.dtype)
     k, n = reversed(w.shape) if op.transpose else w.shape
-    kernel = make_kernel("pack_columns", lambda: _build(dtype), dtype)
+    kernel = make_kernel("pack_columns", lambda: _build(dtype, op.pieces), dtype, op.pieces)
     buffers = (Buffer(packed, written=True), Buffer(w))
     layout = (Integer(packed.shape[1]), Integer.of(int(op.transpose)))
     return [Call(kernel, (*buffers, Integer(k), Integer(n), *layout))]
 
 
-def _build(dtype: str) -> Callable[[int, int, int], int]:
+def _build(dtype: str, pieces: bool) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import copy_bytes, share, slot, zero_bytes
     from dnnc.kernels.movement.packing import build_transpose
-    from dnnc.kernels.subroutine import shared
+    from dnnc.kernels.subroutine import shared, subroutine
+    from dnnc.kernels.unit.product import piece_bytes
+    from dnnc.kernels.unit.split import split_columns
 
+    bytes_of = subroutine(piece_bytes, returns=1)
     size = 4 if dtype == "f32" else 8
     transpose = shared(build_transpose, size)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         k, n, width = slot(args, _K), slot(args, _N), slot(args, _WIDTH)
-        row = width * size
+        row, apart = width * size, bytes_of(k)
+        parts = slot(args, _TARGET) + (n + width - 1) // width * k * row
         start, stop = share((n + width - 1) // width, 1, tid, threads)
         for p in range(start, stop):
             target = slot(args, _TARGET) + p * k * row
@@ -49,6 +53,8 @@ def _build(dtype: str) -> Callable[[int, int, int], int]:
                 source = slot(args, _SOURCE) + p * width * size
                 for i in range(k):
                     copy_bytes(target + i * row, source + i * n * size, columns * size)
+            if pieces:
+                split_columns(parts + p * apart, apart, target, row, k, width)
         return 0
 
     return kernel

@@ -3,18 +3,19 @@
 __all__: list[str] = []
 
 #: Products [M, N] of A [M, K] and B [K, N], BATCH times. FLIP_A and FLIP_B mean that a matrix is
-#: stored the other way round; WIDTH is that of the panels of B where it is packed, and 0 otherwise.
-OUT, A, B, BATCH, M, N, K, FLIP_A, FLIP_B, WIDTH = range(10)
+#: stored the other way round; WIDTH is that of the panels of B where it is packed, and 0 otherwise;
+#: PIECES tells whether the pieces of panels follow them.
+OUT, A, B, BATCH, M, N, K, FLIP_A, FLIP_B, WIDTH, PIECES = range(11)
 #: Rows of A that one strip takes, and bytes of panels that are multiplied by at a time.
-BLOCK, GROUP = range(10, 12)
+BLOCK, GROUP = range(11, 13)
 #: The code of strips of one, two and three vectors; that of a product with one row or column, that
 #: of another order of loops, and that of the matrix unit, where sizes may favour one.
-ONE, TWO, THREE, VECTOR, OTHER, UNIT = range(12, 18)
+ONE, TWO, THREE, VECTOR, OTHER, UNIT = range(13, 19)
 #: Scratch memory: packed panels of B, packed rows of A, the words of a strip and of a region, sums,
 #: and a list of cache lines.
-PANELS, ROWS, WORDS, TILE, LINES = range(18, 23)
+PANELS, ROWS, WORDS, TILE, LINES = range(19, 24)
 #: The code of the epilogue or 0, and its slots.
-EPILOGUE, SLOTS = range(23, 25)
+EPILOGUE, SLOTS = range(24, 26)
 
 #: The longest sum that a strip takes: longer ones are added to what is stored. Columns of A that
 #: are much longer evict one another where they share sets of the second-level cache.

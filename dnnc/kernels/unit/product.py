@@ -41,13 +41,14 @@ def row_room(rows: int, depth: int) -> int:
     return block + max(rows * row_bytes(depth, 4), depth * 4 * _SIDE)
 
 
-def build_favours_unit() -> Callable[[int, int, int], int]:
-    """`f(m, n, k)`: whether a product is faster on the unit, by estimates in processor cycles."""
+def build_favours_unit() -> Callable[[int, int, int, int], int]:
+    """`f(m, n, k, pieces)`: whether a product is faster on the unit, by estimates in processor
+    cycles; with `pieces` B is split already."""
 
-    def favours(m: int, n: int, k: int) -> int:
+    def favours(m: int, n: int, k: int, pieces: int) -> int:
         tall, wide = (m + 15) // 16 * 16, (n + 15) // 16 * 16
         deep = (k + 31) // 32 * 32
-        unit = tall * wide * deep // 64 + (m + n) * deep
+        unit = tall * wide * deep // 64 + (m if pieces else m + n) * deep
         return 1 if unit < m * n * k // 24 else 0
 
     return favours
@@ -59,30 +60,34 @@ def unit_kernel() -> Kernel:
 
 
 def _build() -> Callable[[int, int, int], int]:
-    """Each thread's part of the output is cut along rows or columns, whichever are more: the other
-    operand is split by every thread."""
+    """Each thread's part of the output is cut along rows or columns, whichever are more, since the
+    other operand is split by every thread; or along rows, if B is split already and small."""
     from dnnc.kernels.intrinsics import share, slot
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.unit.tiles import configure, release
 
-    region = subroutine(_build_region())
+    region, bytes_of = subroutine(_build_region()), subroutine(piece_bytes, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n = slot(args, slots.M), slot(args, slots.N)
-        strips, pairs = (m + _PAIR - 1) // _PAIR, (n + _PAIR - 1) // _PAIR
-        columns = n >= m
-        each = pairs if columns else strips
+        strips, pairs = (m + _SIDE - 1) // _SIDE, (n + _PAIR - 1) // _PAIR
+        # Rows of A and of the result then are one thread's, from one product of a network to the
+        # next; pieces of B that stay in the cache may be read by all.
+        near = slot(args, slots.PIECES) and bytes_of(slot(args, slots.K)) * pairs * 2 <= slot(
+            args, slots.GROUP
+        )
+        columns = n >= m and not (near and strips >= threads)
+        each, unit = (pairs, _PAIR) if columns else (strips, _SIDE)
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
         configure()
         while start < stop:
             matrix = start // each
-            first = (start - matrix * each) * _PAIR
-            last = min(stop - matrix * each, each) * _PAIR
+            first, last = start - matrix * each, min(stop - matrix * each, each)
             if columns:
-                region(args, matrix, 0, m, first, min(last, n))
+                region(args, matrix, 0, m, first * unit, min(last * unit, n))
             else:
-                region(args, matrix, first, min(last, m), 0, n)
-            start = matrix * each + last // _PAIR
+                region(args, matrix, first * unit, min(last * unit, m), 0, n)
+            start = matrix * each + last
         release()
         return 0
 
@@ -109,10 +114,16 @@ def _build_region() -> Callable[..., None]:
             columns = min(group, right - g)
             for k0 in range(0, k, block):
                 depth = min(block, k - k0)
-                put_columns(args, matrix, g, columns, k0, depth, apart)
+                b, b_apart = slot(args, slots.PANELS), apart
+                if slot(args, slots.PIECES):
+                    n, b_apart = slot(args, slots.N), bytes_of(k)
+                    b = slot(args, slots.B) + (n + _SIDE - 1) // _SIDE * k * 4 * _SIDE
+                    b += g // _SIDE * b_apart + bytes_of(k0)
+                else:
+                    put_columns(args, matrix, g, columns, k0, depth, apart)
                 for i in range(row, stop, block_rows):
                     rows = min(block_rows, stop - i)
-                    multiply(args, matrix, i, rows, g, columns, k0, depth, apart)
+                    multiply(args, matrix, i, rows, g, columns, k0, depth, apart, b, b_apart)
 
     return region
 
@@ -187,22 +198,25 @@ def _build_multiply() -> Callable[..., None]:
 
     def multiply(
         args: int, matrix: int, i: int, rows: int, g: int, columns: int, k0: int, depth: int,
-        apart: int,
+        apart: int, b: int, b_apart: int,
     ) -> None:  # fmt: skip
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         code, own = slot(args, slots.EPILOGUE), args + 8 * slots.SLOTS
         words = slot(args, slots.WORDS) + 8 * Strip.WORDS
         put_rows(args, matrix, i, rows, k0, depth, apart)
-        b, chunks = slot(args, slots.PANELS), (depth + _CHUNK - 1) // _CHUNK
-        for j in range(g, g + columns, _PAIR):
-            some = min(_PAIR, g + columns - j)
-            sums, row = slot(args, slots.TILE), _PAIR * size
-            multiply_tiles(slot(args, slots.ROWS), apart, rows, b, some, chunks, sums, row)
-            b += 2 * apart
+        a, chunks = slot(args, slots.ROWS), (depth + _CHUNK - 1) // _CHUNK
+        wide = _PAIR if rows > _SIDE else 2 * _PAIR
+        for j in range(g, g + columns, wide):
+            some = min(wide, g + columns - j)
+            sums, row = slot(args, slots.TILE), wide * size
+            multiply_tiles(a, apart, rows, b, b_apart, some, chunks, sums, row)
+            b += wide // _SIDE * b_apart
             c, c_row = sums, row
             if slot(args, slots.OUT):
                 c, c_row = slot(args, slots.OUT) + ((matrix * m + i) * n + j) * size, n * size
-                add_rows(c, c_row, sums, row, rows, some, k0)
+                for first in range(0, some, _PAIR):
+                    part, most = first * size, min(some - first, _PAIR)
+                    add_rows(c + part, c_row, sums + part, row, rows, most, k0)
             if code and k0 + depth == k:
                 finish(code, own, words, c, c_row, rows, some, matrix, i, j, 1)
 
@@ -210,26 +224,32 @@ def _build_multiply() -> Callable[..., None]:
 
 
 def _build_multiply_tiles() -> Callable[..., None]:
-    """`f(a, apart, rows, b, columns, chunks, c, c_row)`: rows of A by a pair of panels of B."""
+    """`f(a, a_apart, rows, b, b_apart, columns, chunks, c, c_row)`: rows of A by at most two panels
+    of B, or four where there is one strip of rows."""
     from dnnc.kernels.unit.tiles import multiply_pieces
 
-    four, two_high, two_wide, one = (
-        multiply_pieces(rows, columns) for rows, columns in ((2, 2), (2, 1), (1, 2), (1, 1))
-    )
+    square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
+    four, two, one = (multiply_pieces(1, columns) for columns in (4, 2, 1))
 
     def multiply_tiles(
-        a: int, apart: int, rows: int, b: int, columns: int, chunks: int, c: int, c_row: int
-    ) -> None:
+        a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int, chunks: int, c: int,
+        c_row: int,
+    ) -> None:  # fmt: skip
         for r in range(0, rows, _PAIR):
             if rows - r > _SIDE:
                 if columns > _SIDE:
-                    four(chunks, a, apart, b, apart, c, c_row)
+                    square(chunks, a, a_apart, b, b_apart, c, c_row)
                 else:
-                    two_high(chunks, a, apart, b, apart, c, c_row)
-            elif columns > _SIDE:
-                two_wide(chunks, a, apart, b, apart, c, c_row)
+                    high(chunks, a, a_apart, b, b_apart, c, c_row)
+            elif columns > 3 * _SIDE:
+                four(chunks, a, a_apart, b, b_apart, c, c_row)
             else:
-                one(chunks, a, apart, b, apart, c, c_row)
-            a, c = a + 2 * apart, c + _PAIR * c_row
+                if columns > _SIDE:
+                    two(chunks, a, a_apart, b, b_apart, c, c_row)
+                if columns <= _SIDE or columns > _PAIR:
+                    done = columns // _PAIR
+                    right = c + done * 4 * _PAIR
+                    one(chunks, a, a_apart, b + 2 * done * b_apart, b_apart, right, c_row)
+            a, c = a + 2 * a_apart, c + _PAIR * c_row
 
     return multiply_tiles

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 from llvmlite import ir
 from numba.core import types
@@ -41,7 +41,9 @@ _TILE_BYTES = _ROWS * _ROW_BYTES
 _PIECES, _REGISTERS = 3, 8
 #: Which piece of the left operand is multiplied by which of the right one: the smallest products
 #: first. From one to the next one side changes.
-_STEPS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
+_STEPS: tuple[tuple[int, int], ...] = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
+#: A side of a product: its register, "a" or "b", the number of the tile, and the piece.
+_Side: TypeAlias = tuple[int, str, int, int]
 
 
 @intrinsic
@@ -76,7 +78,8 @@ def release(typing_context):  # type: ignore[no-untyped-def]
 @cache
 def multiply_pieces(rows: int, columns: int) -> Any:
     """The intrinsic `f(chunks, a, a_apart, b, b_apart, c, c_row)`: a product of `rows` by `columns`
-    tiles, at most two each, stored at `c`, whose rows of float32 are `c_row` bytes apart.
+    tiles, at most two each or one by four, stored at `c`, whose rows of float32 are `c_row` bytes
+    apart.
 
     The depth is `chunks` (at least 1) times 32. The tiles of the left operand with the same 16 rows
     are chunk after chunk from `a` on, the next rows `a_apart` bytes further on; so it is with the
@@ -100,9 +103,7 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     chunks, a, a_apart, b, b_apart, c, c_row = function.args
     sums = [[i * columns + j for j in range(columns)] for i in range(rows)]
-    a_tiles = [rows * columns + i for i in range(rows)]
-    b_tiles = [rows * columns + rows + j for j in range(columns)]
-    assert b_tiles[-1] < _REGISTERS
+    steps = _steps(rows, columns)
     for row in sums:
         for tile in row:
             _call(builder, "tilezero", _I8(tile))
@@ -111,21 +112,19 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
     line = builder.bitcast(line, BYTES)
     with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
         a_now, b_now = turn.carried
-        before: tuple[int | None, int | None] = (None, None)
-        for pieces in _STEPS:
-            for i, j in product(range(rows), range(columns)):
-                # Tiles are loaded just before their first product.
-                if pieces[0] != before[0] and j == 0:
-                    _load(builder, a_tiles[i], a_now, a_apart, i, pieces[0])
-                if pieces[1] != before[1] and i == 0:
-                    _load(builder, b_tiles[j], b_now, b_apart, j, pieces[1])
-                operands = (sums[i][j], a_tiles[i], b_tiles[j])
-                _call(builder, "tdpbf16ps", *map(_I8, operands))
-            before = pieces
+        held: dict[int, tuple[str, int, int]] = {}
+        for tile, *sides in steps:
+            for register, side, number, piece in sides:
+                # A tile is loaded just before its first product.
+                if held.get(register) != (side, number, piece):
+                    base, apart = (a_now, a_apart) if side == "a" else (b_now, b_apart)
+                    _load(builder, register, base, apart, number, piece)
+                    held[register] = side, number, piece
+            _call(builder, "tdpbf16ps", *map(_I8, (tile, *(side[0] for side in sides))))
         # Where nothing was stored for 2000 cycles, the next tile to be stored holds everything up
         # for 1000 (measured on a Granite Rapids). So one is stored now and then, to a line.
         with builder.if_then(builder.trunc(turn.index, I1)):
-            _call(builder, "tilestored64", _I8(a_tiles[0]), line, I64(0))
+            _call(builder, "tilestored64", _I8(rows * columns), line, I64(0))
         step = I64(_PIECES * _TILE_BYTES)
         turn.following = [builder.add(a_now, step), builder.add(b_now, step)]
     for i, row in enumerate(sums):
@@ -135,6 +134,30 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
             _call(builder, "tilestored64", _I8(tile), place, c_row)
     builder.ret_void()
     return function
+
+
+def _steps(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:
+    """The products of a round: the tile that they are added to, and both of their sides."""
+    first = rows * columns
+    if rows * columns + rows + columns <= _REGISTERS:
+        # Every tile of a piece has a register.
+        return [
+            (
+                i * columns + j,
+                (first + i, "a", i, piece),
+                (first + rows + j, "b", j, other),
+            )
+            for piece, other in _STEPS
+            for i, j in product(range(rows), range(columns))
+        ]
+    # All pieces of a strip of rows have one, and the panels share another.
+    assert rows == 1
+    assert columns + _PIECES < _REGISTERS
+    return [
+        (j, (first + piece, "a", 0, piece), (first + _PIECES, "b", j, other))
+        for j in range(columns)
+        for piece, other in _STEPS
+    ]
 
 
 @intrinsic
