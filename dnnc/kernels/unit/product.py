@@ -19,6 +19,9 @@ __all__ = ["build_favours_unit", "most_pairs", "piece_bytes", "row_room", "unit_
 _SIDE, _CHUNK, _CHUNK_BYTES = 16, 32, 3072
 #: Rows and columns of the largest product of tiles.
 _PAIR = 32
+#: Bytes from one row to the next of what is turned, 32 steps of the depth at a time, so that it
+#: stays in the first-level cache: rows do not share sets of it.
+_TURNED_ROW = 4 * _CHUNK + 64
 
 
 def piece_bytes(depth: int) -> int:
@@ -33,12 +36,8 @@ def most_pairs(group: int, panel: int) -> int:
 
 
 def row_room(rows: int, depth: int) -> int:
-    """Bytes for the pieces of a block of so many rows, and for a part of a matrix that is turned
-    before it is split."""
-    from dnnc.kernels.product.operands import row_bytes
-
-    block = (rows + _SIDE - 1) // _SIDE * piece_bytes(depth)
-    return block + max(rows * row_bytes(depth, 4), depth * 4 * _SIDE)
+    """Bytes for the pieces of a block of so many rows, and for what is turned before it is split."""
+    return (rows + _SIDE - 1) // _SIDE * piece_bytes(depth) + rows * _TURNED_ROW
 
 
 def build_favours_unit() -> Callable[[int, int, int, int], int]:
@@ -132,10 +131,11 @@ def _build_put_columns() -> Callable[..., None]:
     """`f(args, matrix, first, columns, k0, depth, apart)`: split columns of B."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.movement.packing import build_transpose
-    from dnnc.kernels.subroutine import shared
+    from dnnc.kernels.subroutine import shared, subroutine
     from dnnc.kernels.unit.split import split_columns
 
     transpose, size, panel = shared(build_transpose, 4), 4, 4 * _SIDE
+    bytes_of = subroutine(piece_bytes, returns=1)
 
     def put_columns(
         args: int, matrix: int, first: int, columns: int, k0: int, depth: int, apart: int
@@ -148,11 +148,13 @@ def _build_put_columns() -> Callable[..., None]:
         turned = slot(args, slots.ROWS) + slot(args, slots.BLOCK) // _SIDE * apart
         for j in range(first, first + columns, _SIDE):
             some = min(_SIDE, first + columns - j)
-            at = b + (j * k + k0 * _SIDE) * size
-            if slot(args, slots.FLIP_B):
-                transpose(turned, panel, b + (j * k + k0) * size, k * size, some, depth)
-                at = turned
-            split_columns(to, apart, at, panel, depth, some)
+            if slot(args, slots.WIDTH):
+                split_columns(to, apart, b + (j * k + k0 * _SIDE) * size, panel, depth, some)
+            else:
+                for q in range(0, depth, _CHUNK):
+                    deep, at = min(_CHUNK, depth - q), b + (j * k + k0 + q) * size
+                    transpose(turned, panel, at, k * size, some, deep)
+                    split_columns(to + bytes_of(q), apart, turned, panel, deep, some)
             to += apart
 
     return put_columns
@@ -162,25 +164,31 @@ def _build_put_rows() -> Callable[..., None]:
     """`f(args, matrix, i, rows, k0, depth, apart)`: split a block of rows of A."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.movement.packing import build_transpose
-    from dnnc.kernels.product.operands import row_bytes
     from dnnc.kernels.subroutine import shared, subroutine
     from dnnc.kernels.unit.split import split_rows
 
     transpose, size = shared(build_transpose, 4), 4
-    bytes_of = subroutine(row_bytes, returns=1)
+    bytes_of = subroutine(piece_bytes, returns=1)
+
+    @subroutine
+    def put(to: int, apart: int, at: int, stride: int, rows: int, depth: int) -> None:
+        for r in range(0, rows, _SIDE):
+            split_rows(to, at, stride, min(_SIDE, rows - r), depth)
+            to, at = to + apart, at + _SIDE * stride
 
     def put_rows(
         args: int, matrix: int, i: int, rows: int, k0: int, depth: int, apart: int
     ) -> None:
         m, k, to = slot(args, slots.M), slot(args, slots.K), slot(args, slots.ROWS)
         a = slot(args, slots.A) + matrix * m * k * size
-        at, stride = a + (i * k + k0) * size, k * size
-        if slot(args, slots.FLIP_A):
-            at, stride = to + slot(args, slots.BLOCK) // _SIDE * apart, bytes_of(depth, size)
-            transpose(at, stride, a + (k0 * m + i) * size, m * size, depth, rows)
-        for r in range(0, rows, _SIDE):
-            split_rows(to, at, stride, min(_SIDE, rows - r), depth)
-            to, at = to + apart, at + _SIDE * stride
+        turned = to + slot(args, slots.BLOCK) // _SIDE * apart
+        if not slot(args, slots.FLIP_A):
+            put(to, apart, a + (i * k + k0) * size, k * size, rows, depth)
+            return
+        for q in range(0, depth, _CHUNK):
+            deep, at = min(_CHUNK, depth - q), a + ((k0 + q) * m + i) * size
+            transpose(turned, _TURNED_ROW, at, m * size, deep, rows)
+            put(to + bytes_of(q), apart, turned, _TURNED_ROW, rows, deep)
 
     return put_rows
 

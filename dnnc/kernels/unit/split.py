@@ -21,7 +21,6 @@ from dnnc.kernels.vector_ir import (
     internal,
     lane_mask,
     load_at,
-    prefetch_at,
     store_at,
 )
 
@@ -94,12 +93,9 @@ def _write_columns(module: ir.Module, name: str) -> ir.Function:
             target, source = turn.carried
             places = [source, b.add(source, source_row)][:there]
             rows = [load_at(b, _FLOATS, b.inttoptr(place, BYTES), 0, inside) for place in places]
-            for place in places:
-                prefetch_at(b, b.inttoptr(b.add(place, ahead), BYTES))
             _store_pieces(b, [*rows, zero, zero][:2], _IN_TURN, target)
             turn.following = [b.add(target, I64(_LINE)), b.add(source, two_rows)]
 
-    ahead = b.mul(source_row, I64(_CHUNK))
     two_rows = b.shl(source_row, I64(1))
     with loop(b, I64(0), depth, _CHUNK, [to, source], at_least_once=True) as down:
         left = b.sub(depth, down.index)
@@ -114,7 +110,7 @@ def _write_columns(module: ir.Module, name: str) -> ir.Function:
             place = b.add(place, b.mul(odd, I64(_LINE)))
             pairs(place, at_now, b.sub(I64(_LANES), b.add(whole, odd)), inside, 0)
             across.following = [b.add(to_now, apart), b.add(at_now, I64(_LINE))]
-        further = (I64(_CHUNK_BYTES), ahead)
+        further = (I64(_CHUNK_BYTES), b.mul(source_row, I64(_CHUNK)))
         down.following = [b.add(at, step) for at, step in zip(down.carried, further, strict=True)]
     b.ret_void()
     return function
