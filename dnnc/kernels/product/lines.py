@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 __all__ = ["build_list_lines", "list_bytes"]
 
-#: Bytes of a cache line, and most lines of a list.
-_LINE, _MOST = 64, 1 << 11
+#: Bytes of a cache line, most lines of a list, and entries behind it that may be read.
+_LINE, _MOST, _BEYOND = 64, 1 << 11, 24
 
 
 def list_bytes() -> int:
     """Memory for a list."""
-    return 8 * (1 + _MOST)
+    return 8 * (1 + _MOST + _BEYOND)
 
 
 def build_list_lines() -> Callable[[int, int, int, int, int], None]:

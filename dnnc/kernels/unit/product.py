@@ -36,7 +36,7 @@ def most_pairs(group: int, panel: int) -> int:
 
 
 def row_room(rows: int, depth: int) -> int:
-    """Bytes for the pieces of a block of so many rows, and for what is turned before it is split."""
+    """Bytes for the pieces of a block of so many rows, and for what is turned before."""
     return (rows + _SIDE - 1) // _SIDE * piece_bytes(depth) + rows * _TURNED_ROW
 
 
@@ -196,12 +196,13 @@ def _build_put_rows() -> Callable[..., None]:
 def _build_multiply() -> Callable[..., None]:
     """One block of rows by the columns of a group."""
     from dnnc.kernels.epilogue import build_finish
-    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.intrinsics import slot, store
     from dnnc.kernels.product.strips import Strip
     from dnnc.kernels.subroutine import shared, subroutine
     from dnnc.kernels.unit.tiles import add_rows
 
-    finish, put_rows = shared(build_finish), subroutine(_build_put_rows())
+    finish, announce = shared(build_finish), shared(build_finish, True)
+    put_rows, put = subroutine(_build_put_rows()), store("i64")
     multiply_tiles, size = subroutine(_build_multiply_tiles()), 4
 
     def multiply(
@@ -209,55 +210,66 @@ def _build_multiply() -> Callable[..., None]:
         apart: int, b: int, b_apart: int,
     ) -> None:  # fmt: skip
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        code, own = slot(args, slots.EPILOGUE), args + 8 * slots.SLOTS
+        own, lines = args + 8 * slots.SLOTS, slot(args, slots.LINES)
         words = slot(args, slots.WORDS) + 8 * Strip.WORDS
+        code = slot(args, slots.EPILOGUE) if k0 + depth == k else 0
+        # What an epilogue reads and writes beyond the second-level cache is fetched meanwhile. The
+        # next rows of A and results without an epilogue, too, would cost more than they gain.
+        far = slot(args, slots.BATCH) * m * (n + k) * size > slot(args, slots.GROUP)
         put_rows(args, matrix, i, rows, k0, depth, apart)
         a, chunks = slot(args, slots.ROWS), (depth + _CHUNK - 1) // _CHUNK
         wide = _PAIR if rows > _SIDE else 2 * _PAIR
+        sums, row = slot(args, slots.TILE), wide * size
         for j in range(g, g + columns, wide):
             some = min(wide, g + columns - j)
-            sums, row = slot(args, slots.TILE), wide * size
-            multiply_tiles(a, apart, rows, b, b_apart, some, chunks, sums, row)
-            b += wide // _SIDE * b_apart
             c, c_row = sums, row
             if slot(args, slots.OUT):
                 c, c_row = slot(args, slots.OUT) + ((matrix * m + i) * n + j) * size, n * size
+            put(lines, 0, 0)
+            if code and far:
+                announce(code, own, words, lines, 0, rows, some, matrix, i, j, 1)
+            multiply_tiles(a, apart, rows, b, b_apart, some, chunks, sums, row, lines)
+            b += wide // _SIDE * b_apart
+            if slot(args, slots.OUT):
                 for first in range(0, some, _PAIR):
                     part, most = first * size, min(some - first, _PAIR)
                     add_rows(c + part, c_row, sums + part, row, rows, most, k0)
-            if code and k0 + depth == k:
+            if code:
                 finish(code, own, words, c, c_row, rows, some, matrix, i, j, 1)
 
     return multiply
 
 
 def _build_multiply_tiles() -> Callable[..., None]:
-    """`f(a, a_apart, rows, b, b_apart, columns, chunks, c, c_row)`: rows of A by at most two panels
-    of B, or four where there is one strip of rows."""
-    from dnnc.kernels.unit.tiles import multiply_pieces
+    """`f(a, a_apart, rows, b, b_apart, columns, chunks, c, c_row, lines)`: rows of A by at most two
+    panels of B, or four where there is one strip of rows."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.unit.tiles import FETCHED, multiply_pieces
 
     square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
     four, two, one = (multiply_pieces(1, columns) for columns in (4, 2, 1))
 
     def multiply_tiles(
         a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int, chunks: int, c: int,
-        c_row: int,
+        c_row: int, lines: int,
     ) -> None:  # fmt: skip
+        lines, left = lines + 8, slot(lines, 0)
         for r in range(0, rows, _PAIR):
             if rows - r > _SIDE:
                 if columns > _SIDE:
-                    square(chunks, a, a_apart, b, b_apart, c, c_row)
+                    square(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
                 else:
-                    high(chunks, a, a_apart, b, b_apart, c, c_row)
+                    high(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
             elif columns > 3 * _SIDE:
-                four(chunks, a, a_apart, b, b_apart, c, c_row)
+                four(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
             else:
                 if columns > _SIDE:
-                    two(chunks, a, a_apart, b, b_apart, c, c_row)
+                    two(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
                 if columns <= _SIDE or columns > _PAIR:
                     done = columns // _PAIR
                     right = c + done * 4 * _PAIR
-                    one(chunks, a, a_apart, b + 2 * done * b_apart, b_apart, right, c_row)
+                    one(chunks, a, a_apart, b + 2 * done * b_apart, b_apart, right, c_row, 0, 0)
             a, c = a + 2 * a_apart, c + _PAIR * c_row
+            lines, left = lines + 8 * FETCHED * chunks, left - FETCHED * chunks
 
     return multiply_tiles

@@ -29,16 +29,26 @@ from dnnc.kernels.vector_ir import (
     internal,
     lane_mask,
     load_at,
+    prefetch_at,
     store_sums,
 )
 
-__all__ = ["add_rows", "configure", "multiply_pieces", "release", "write_multiply_pieces"]
+__all__ = [
+    "FETCHED",
+    "add_rows",
+    "configure",
+    "multiply_pieces",
+    "release",
+    "write_multiply_pieces",
+]
 
 _I8 = BYTES.pointee
 #: Rows of a register and bytes of each.
 _ROWS, _ROW_BYTES = 16, 64
 _TILE_BYTES = _ROWS * _ROW_BYTES
 _PIECES, _REGISTERS = 3, 8
+#: Lines that are fetched a chunk: one for each product of a tile.
+FETCHED = 24
 #: Which piece of the left operand is multiplied by which of the right one: the smallest products
 #: first. From one to the next one side changes.
 _STEPS: tuple[tuple[int, int], ...] = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
@@ -77,31 +87,33 @@ def release(typing_context):  # type: ignore[no-untyped-def]
 
 @cache
 def multiply_pieces(rows: int, columns: int) -> Any:
-    """The intrinsic `f(chunks, a, a_apart, b, b_apart, c, c_row)`: a product of `rows` by `columns`
-    tiles, at most two each or one by four, stored at `c`, whose rows of float32 are `c_row` bytes
-    apart.
+    """The intrinsic `f(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)`: a product of
+    `rows` by `columns` tiles, at most two each or one by four, stored at `c`, whose rows are
+    `c_row` bytes apart.
 
     The depth is `chunks` (at least 1) times 32. The tiles of the left operand with the same 16 rows
     are chunk after chunk from `a` on, the next rows `a_apart` bytes further on; so it is with the
-    columns of the right operand and `b`. The order of a sum depends on nothing but the chunks.
+    columns of the right operand and `b`. The order of a sum depends on nothing but the chunks. The
+    cache lines at the `count` addresses of a table at `lines` are fetched meanwhile, `FETCHED` for
+    each chunk; as many entries more are read.
     """
     name = f"dnnc_pieces_{rows}x{columns}"
 
     @intrinsic
-    def multiply(typing_context, chunks, a, a_apart, b, b_apart, c, c_row):  # type: ignore[no-untyped-def]
+    def multiply(typing_context, chunks, a, a_apart, b, b_apart, c, c_row, lines, count):  # type: ignore[no-untyped-def]
         def write(module: ir.Module) -> ir.Function:
             return write_multiply_pieces(module, name, rows, columns)
 
-        return calling(name, 7, write)
+        return calling(name, 9, write)
 
     return multiply
 
 
 def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int) -> ir.Function:
     """Write the function that `multiply_pieces` calls into a module of LLVM code."""
-    function = internal(module, name, 7)
+    function = internal(module, name, 9)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    chunks, a, a_apart, b, b_apart, c, c_row = function.args
+    chunks, a, a_apart, b, b_apart, c, c_row, lines, count = function.args
     sums = [[i * columns + j for j in range(columns)] for i in range(rows)]
     steps = _steps(rows, columns)
     for row in sums:
@@ -112,6 +124,7 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
     line = builder.bitcast(line, BYTES)
     with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
         a_now, b_now = turn.carried
+        _fetch(builder, lines, count, turn.index)
         held: dict[int, tuple[str, int, int]] = {}
         for tile, *sides in steps:
             for register, side, number, piece in sides:
@@ -184,6 +197,16 @@ def _write_add_rows(module: ir.Module, name: str) -> ir.Function:
         turn.following = [b.add(place, step) for place, step in steps]
     b.ret_void()
     return function
+
+
+def _fetch(b: ir.IRBuilder, lines: ir.Value, count: ir.Value, chunk: ir.Value) -> None:
+    """Fetch the cache lines whose turn it is."""
+    first = b.mul(chunk, I64(FETCHED))
+    with b.if_then(b.icmp_signed("<", first, count)):
+        table = b.inttoptr(lines, I64.as_pointer())
+        for k in range(FETCHED):
+            line = b.load(b.gep(table, [b.add(first, I64(k))]))
+            prefetch_at(b, b.inttoptr(line, BYTES))
 
 
 def _load(
