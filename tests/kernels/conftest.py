@@ -15,6 +15,8 @@ from dnnc.kernels.load import load_lowerings
 from tests.kernels.arrays import RANDOM
 
 Runner = Callable[..., list[np.ndarray]]
+#: Bytes behind scratch memory that no kernel may write.
+_GUARD = 1 << 14
 _START = RANDOM.bit_generator.state
 
 
@@ -33,14 +35,15 @@ def run_calls(
 ) -> None:
     """Run calls in order; in each, thread after thread. `arrays` holds the memory of values by
     identity."""
-    keep: list[np.ndarray] = []
+    behind: list[np.ndarray] = []
     scratch: dict[tuple[int, int], int] = {}
 
     def aligned(size: int) -> int:
         # Poisoned: a kernel that reads what it did not write must not pass by luck.
-        memory = np.full(size + 128, 0xFF, np.uint8)
-        keep.append(memory)
-        return (memory.ctypes.data + 63) // 64 * 64
+        memory = np.full(size + 64 + _GUARD, 0xFF, np.uint8)
+        start = -memory.ctypes.data % 64
+        behind.append(memory[start + size :])
+        return int(memory.ctypes.data) + start
 
     def address(argument: object, tid: int) -> int:
         if isinstance(argument, Buffer):
@@ -69,6 +72,7 @@ def run_calls(
                 ctypes.addressof(result), ctypes.addressof(error), table.ctypes.data, tid, threads
             )
             assert status == 0
+            assert all((part == 0xFF).all() for part in behind), "written behind scratch memory"
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from dnnc.kernels.product.matmul import matmul_call
 from dnnc.kernels.target import Target
 from dnnc.kernels.unit.product import unit_kernel
 from dnnc.ops.base import apply
+from dnnc.ops.linear import matmul
 from dnnc.ops.packed import PackColumns, PackedMatMul
 from dnnc.tuning.processor import matrix_unit
 from tests.kernels.test_matmul import expected, node_of, operands
@@ -124,6 +125,22 @@ def test_rows_known_when_running(run_node):
         want = expected(again, arrays)
         got = run_node(again, lower(again), arrays, threads=2)[0]
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+
+
+@UNIT
+@pytest.mark.parametrize("transpose", FLIPS, ids=str)
+def test_depth_known_when_running(run_node, monkeypatch, transpose):
+    """Groups of columns that are less deep than they might be are wider."""
+    monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: 1 << 18)
+    for shapes in [((80, "k"), ("k", 400)), ((80, 900), (900, 400))]:
+        a, b = (shape[::-1] if flip else shape
+                for shape, flip in zip(shapes, transpose, strict=True))  # fmt: skip
+        values = [Value(TensorType.make(DType.F32, shape)) for shape in (a, b)]
+        node = matmul(*values, transpose_a=transpose[0], transpose_b=transpose[1]).node
+        for k in (40, 500, 840, 900) if "k" in a else (900,):
+            arrays = operands(DType.F32, (), 80, 400, k, *transpose)
+            got = run_node(node, lower(node), arrays, {"k": k}, threads=2)[0]
+            np.testing.assert_allclose(got, expected(node, arrays), rtol=1e-5, atol=1e-4)
 
 
 @UNIT

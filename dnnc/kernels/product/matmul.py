@@ -43,8 +43,7 @@ from dnnc.kernels.target import second_cache
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.kernels.unit.product import (
     build_favours_unit,
-    most_pairs,
-    piece_bytes,
+    column_room,
     row_room,
     unit_kernel,
 )
@@ -165,11 +164,7 @@ def _scratch(
     # Pairs of vectors: so many hold A, too, where `few_rows` puts it there.
     panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
     if unit:
-        pieces = piece_bytes(longest)
-        pairs = most_pairs(group, pieces)
-        if n.constant is not None:
-            pairs = min(pairs, -(-n.constant // (2 * widest.lanes)))
-        room = max(room, 2 * pairs * pieces)
+        room = max(room, column_room(group, n.constant, longest))
     rows = row_room(BLOCK, longest) if unit else BLOCK * row_bytes(longest, size) if flip_a else 1
     for count in (
         max(min(panels, group), widest.vectors * vector, room, 1),

@@ -13,7 +13,14 @@ from collections.abc import Callable
 from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 
-__all__ = ["build_favours_unit", "most_pairs", "piece_bytes", "row_room", "unit_kernel"]
+__all__ = [
+    "build_favours_unit",
+    "column_room",
+    "most_pairs",
+    "piece_bytes",
+    "row_room",
+    "unit_kernel",
+]
 
 #: Sizes of a tile: rows, columns, and steps of the depth; and bytes of its three pieces.
 _SIDE, _CHUNK, _CHUNK_BYTES = 16, 32, 3072
@@ -33,6 +40,18 @@ def most_pairs(group: int, panel: int) -> int:
     """Pairs of panels, of so many bytes each, that are multiplied by at a time: half as many bytes
     more than a group has, since blocks of A take little."""
     return max((group + group // 2) // (2 * panel), 1)
+
+
+def column_room(group: int, columns: int | None, depth: int) -> int:
+    """Bytes for the pieces of a group of so many columns, or any number, of at most that depth.
+
+    Less deep ones may be more columns in as many bytes.
+    """
+    pair = 2 * piece_bytes(depth)
+    most = group + group // 2
+    if columns is not None:
+        most = min(most, (columns + _PAIR - 1) // _PAIR * pair)
+    return max(most, pair)
 
 
 def row_room(rows: int, depth: int) -> int:
