@@ -12,6 +12,7 @@ from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.kernels.load import load_lowerings
+from dnnc.kernels.product import matmul as matmul_module
 from dnnc.kernels.product.matmul import matmul_call
 from dnnc.ops.base import apply
 from dnnc.ops.linear import matmul
@@ -25,6 +26,12 @@ SIZES = [
     (17, 31, 1000), (24, 16, 768), (25, 3, 129), (70, 16, 33), (33, 15, 1),
     (30, 200, 70), (41, 333, 130), (126, 300, 260), (9, 144, 40), (16, 80, 2), (700, 100, 300),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _without_matrix_unit(monkeypatch):
+    """Products on the matrix unit have tests of their own: test_unit.py."""
+    monkeypatch.setattr(matmul_module, "matrix_unit", lambda: False)
 
 
 def operands(dtype, lead, m, n, k, transpose_a, transpose_b, seed=0):

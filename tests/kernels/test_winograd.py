@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from dnnc.ir.dims import dim
+from dnnc.kernels.winograd import blocks
 from dnnc.kernels.winograd.convolve import winograd_calls
 from dnnc.kernels.winograd.pack import winograd_pack_calls
 from dnnc.kernels.winograd.weight import winograd_weight_calls
 from dnnc.ops.base import apply
 from dnnc.ops.channels_last import ConvLast, ConvLastWeightGradient, PackWeights
 from dnnc.ops.winograd import winograd
+from dnnc.tuning.processor import matrix_unit
 from tests.kernels.arrays import assert_near, draw, run_on_threads, value_of
 
 #: Batch, channels, outputs, height, width, kernel, results, pads.
@@ -26,6 +28,12 @@ CASES = [
     (1, 64, 64, 8, 8, 3, 4, (1, 1, 1, 1)),
     (3, 32, 64, 14, 14, 5, 2, (2, 2, 2, 2)),
     (0, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
+]
+#: Channels that fill tiles of a matrix unit, or one and a half; few bands, whose panels are shared.
+UNIT = [
+    (2, 33, 17, 13, 11, 3, 4, (1, 1, 1, 1)),
+    (7, 48, 32, 7, 9, 3, 2, (0, 1, 1, 0)),
+    (1, 32, 96, 4, 4, 3, 4, (1, 1, 1, 1)),
 ]
 #: So many outputs that threads share them in groups.
 MANY = [(3, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1)), (0, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1))]
@@ -41,10 +49,13 @@ def check(run_node, node, calls, arrays, wanted):
     return got
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("dtype", "unit"), [("f4", False), ("f4", True), ("f8", False)])
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("case", CASES)
-def test_convolution(run_node, case, backward, dtype):
+@pytest.mark.parametrize("case", [*CASES, *UNIT])
+def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
+    if unit and (not matrix_unit() or case[1] < 32):
+        pytest.skip("this processor has no matrix unit, or it is not used")
+    monkeypatch.setattr(blocks, "matrix_unit", lambda: unit)
     n, c, o, h, w, k, results, pads = case
     x = draw(n, h, w, c, dtype=dtype)
     weight = draw(*((c, o) if backward else (o, c)), k, k, dtype=dtype)

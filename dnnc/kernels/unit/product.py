@@ -192,7 +192,7 @@ def _build_put_rows() -> Callable[..., None]:
     @subroutine
     def put(to: int, apart: int, at: int, stride: int, rows: int, depth: int) -> None:
         for r in range(0, rows, _SIDE):
-            split_rows(to, at, stride, min(_SIDE, rows - r), depth)
+            split_rows(to, at, stride, 4 * _SIDE, min(_SIDE, rows - r), depth)
             to, at = to + apart, at + _SIDE * stride
 
     def put_rows(
@@ -222,7 +222,7 @@ def _build_multiply() -> Callable[..., None]:
 
     finish, announce = shared(build_finish), shared(build_finish, True)
     put_rows, put = subroutine(_build_put_rows()), store("i64")
-    multiply_tiles, size = subroutine(_build_multiply_tiles()), 4
+    multiply_tiles, size = shared(build_multiply_tiles), 4
 
     def multiply(
         args: int, matrix: int, i: int, rows: int, g: int, columns: int, k0: int, depth: int,
@@ -247,7 +247,9 @@ def _build_multiply() -> Callable[..., None]:
             put(lines, 0, 0)
             if code and far:
                 announce(code, own, words, lines, 0, rows, some, matrix, i, j, 1)
-            multiply_tiles(a, apart, rows, b, b_apart, some, chunks, sums, row, lines)
+            multiply_tiles(
+                a, apart, rows, b, b_apart, some, chunks, sums, row, lines + 8, slot(lines, 0)
+            )
             b += wide // _SIDE * b_apart
             if slot(args, slots.OUT):
                 for first in range(0, some, _PAIR):
@@ -259,10 +261,12 @@ def _build_multiply() -> Callable[..., None]:
     return multiply
 
 
-def _build_multiply_tiles() -> Callable[..., None]:
-    """`f(a, a_apart, rows, b, b_apart, columns, chunks, c, c_row, lines)`: rows of A by at most two
-    panels of B, or four where there is one strip of rows."""
-    from dnnc.kernels.intrinsics import slot
+def build_multiply_tiles() -> Callable[..., None]:
+    """`f(a, a_apart, rows, b, b_apart, columns, chunks, c, c_row, lines, count)`: rows of A by at
+    most two panels of B, or four where there is one strip of rows; whole tiles are stored.
+
+    The cache lines at `count` addresses of a table at `lines` are fetched meanwhile.
+    """
     from dnnc.kernels.unit.tiles import FETCHED, multiply_pieces
 
     square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
@@ -270,25 +274,24 @@ def _build_multiply_tiles() -> Callable[..., None]:
 
     def multiply_tiles(
         a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int, chunks: int, c: int,
-        c_row: int, lines: int,
+        c_row: int, lines: int, count: int,
     ) -> None:  # fmt: skip
-        lines, left = lines + 8, slot(lines, 0)
         for r in range(0, rows, _PAIR):
             if rows - r > _SIDE:
                 if columns > _SIDE:
-                    square(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
+                    square(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
                 else:
-                    high(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
+                    high(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
             elif columns > 3 * _SIDE:
-                four(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
+                four(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
             else:
                 if columns > _SIDE:
-                    two(chunks, a, a_apart, b, b_apart, c, c_row, lines, left)
+                    two(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
                 if columns <= _SIDE or columns > _PAIR:
                     done = columns // _PAIR
                     right = c + done * 4 * _PAIR
                     one(chunks, a, a_apart, b + 2 * done * b_apart, b_apart, right, c_row, 0, 0)
             a, c = a + 2 * a_apart, c + _PAIR * c_row
-            lines, left = lines + 8 * FETCHED * chunks, left - FETCHED * chunks
+            lines, count = lines + 8 * FETCHED * chunks, count - FETCHED * chunks
 
     return multiply_tiles

@@ -40,11 +40,12 @@ _IN_TURN = [2 * (k // 2) + 1 + k % 2 * 2 * _LANES for k in range(2 * _LANES)]
 
 
 @intrinsic
-def split_rows(typing_context, to, source, source_row, rows, depth):  # type: ignore[no-untyped-def]
-    """`split_rows(to, source, source_row, rows, depth)`: at most 16 rows of `depth` numbers,
-    `source_row` bytes apart, as tiles of the left operand; zeros up to the end of the last tile."""
+def split_rows(typing_context, to, source, source_row, source_part, rows, depth):  # type: ignore[no-untyped-def]
+    """`split_rows(to, source, source_row, source_part, rows, depth)`: at most 16 rows of `depth`
+    numbers, `source_row` bytes apart, as tiles of the left operand; zeros up to the end of the last
+    tile. Each 16 numbers of a row are adjacent, and `source_part` bytes from those before."""
     name = "dnnc_split_rows"
-    return calling(name, 5, lambda module: _write_rows(module, name))
+    return calling(name, 6, lambda module: _write_rows(module, name))
 
 
 @intrinsic
@@ -57,23 +58,26 @@ def split_columns(typing_context, to, apart, source, source_row, depth, columns)
 
 
 def _write_rows(module: ir.Module, name: str) -> ir.Function:
-    function = internal(module, name, 5)
+    function = internal(module, name, 6)
     b = ir.IRBuilder(function.append_basic_block("entry"))
-    to, source, source_row, rows, depth = function.args
+    to, source, source_row, source_part, rows, depth = function.args
 
     def tile(places: list[ir.Value], masks: list[ir.Value | None]) -> None:
         with loop(b, I64(0), rows, 1, places, at_least_once=True) as turn:
             target, at = turn.carried
-            place = b.inttoptr(at, BYTES)
-            pair = [load_at(b, _FLOATS, place, k * _LINE, mask) for k, mask in enumerate(masks)]
+            places = [b.inttoptr(part, BYTES) for part in (at, b.add(at, source_part))]
+            pair = [
+                load_at(b, _FLOATS, place, 0, mask)
+                for place, mask in zip(places, masks, strict=True)
+            ]
             _store_pieces(b, pair, _FOLLOWING, target)
             turn.following = [b.add(target, I64(_LINE)), b.add(at, source_row)]
 
-    whole = b.sdiv(depth, I64(_CHUNK))
+    whole, two_parts = b.sdiv(depth, I64(_CHUNK)), b.shl(source_part, I64(1))
     with loop(b, I64(0), whole, 1, [to, source]) as turn:
         tile(turn.carried, [None, None])
         target, at = turn.carried
-        turn.following = [b.add(target, I64(_CHUNK_BYTES)), b.add(at, I64(2 * _LINE))]
+        turn.following = [b.add(target, I64(_CHUNK_BYTES)), b.add(at, two_parts)]
     left = b.sub(depth, b.mul(whole, I64(_CHUNK)))
     with b.if_then(b.icmp_signed(">", left, I64(0))):
         tile(turn.carried, [lane_mask(b, _LANES, left, first) for first in (0, _LANES)])

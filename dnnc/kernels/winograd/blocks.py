@@ -15,7 +15,9 @@ from typing import Any
 from dnnc.ir.dims import ceil_div
 from dnnc.ir.graph import Value
 from dnnc.kernels.tiles import Tile, tiles
+from dnnc.kernels.unit.product import piece_bytes
 from dnnc.ops.winograd import Winograd, winograd
+from dnnc.tuning.processor import matrix_unit
 
 __all__ = ["BUDGET", "Scheme", "build_fetch", "build_products", "build_spread"]
 
@@ -24,6 +26,8 @@ __all__ = ["BUDGET", "Scheme", "build_fetch", "build_products", "build_spread"]
 BUDGET = 512 * 1024
 
 
+#: Most bytes of weights that are split for the matrix unit.
+_PIECES = 512 * 1024
 #: Widths of panels (`dnnc.ops.channels_last.panel_width`).
 _WIDTHS = (16, 32)
 
@@ -94,6 +98,18 @@ class Scheme:
         return row_tiles(self.dtype, self.width)[0].rows
 
     @property
+    def weight_pieces(self) -> int:
+        """Bytes of all weights, split for the matrix unit."""
+        return self.count**2 * self.filled_outputs // 16 * piece_bytes(self.filled)
+
+    @property
+    def unit(self) -> bool:
+        """Whether products of the image are taken on the matrix unit: where channels fill its tiles
+        and split weights stay in the second-level cache."""
+        fitting = self.filled >= 32 and self.weight_pieces <= _PIECES
+        return self.dtype == "f32" and fitting and matrix_unit()
+
+    @property
     def across(self) -> int:
         """Tiles in a band."""
         return -(-self.columns // self.results)
@@ -118,9 +134,10 @@ class Scheme:
         """Outputs in whole panels."""
         return self.panels * self.width
 
-    def room(self, bands: int) -> int:
-        """Rows of memory for the tiles of so many bands: the last register tile may reach over."""
-        return bands * self.across + self.rows
+    def room(self, bands: int, rows: int) -> int:
+        """Rows of memory for the tiles of so many bands: the last register tile, of so many rows,
+        may reach over."""
+        return bands * self.across + rows
 
     def spread(self, elements: int) -> int:
         """Bytes from one matrix of so many elements to the next: an odd number of cache lines, so

@@ -15,13 +15,14 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
 from dnnc.kernels.epilogue import Epilogue, Region, build_finish, epilogue_arguments
+from dnnc.kernels.unit.product import piece_bytes
 from dnnc.kernels.winograd.blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 
 __all__ = ["winograd_calls"]
 
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH = range(12, 20)
-_SLAB, _V, _M, _RESULT, _REGION, _STREAMS = range(20, 26)
+_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH, _M_PANEL = range(12, 21)
+_SLAB, _V, _M, _RESULT, _REGION, _WEIGHTS, _STRIP, _STREAMS = range(21, 29)
 #: Bytes of weights that stay in the second-level cache beside a block, and how many tiles are
 #: multiplied by a weight in the time in which it comes from the next one.
 _KEPT, _STREAMING = 1024 * 1024, 12
@@ -37,28 +38,35 @@ def winograd_calls(
     or gives the sums to an epilogue."""
     scheme = Scheme.of(op, x, y, int(packed.shape[3]))
     products, bands = scheme.count**2, _bands(scheme)
-    room = scheme.room(bands)
+    room = scheme.room(bands, _rows(scheme))
     v_step, m_step = scheme.spread(room * scheme.filled), scheme.spread(room * scheme.width)
     slab = scheme.slab(bands, scheme.filled, scheme.taps - 1)
-    result = scheme.slab(bands, scheme.width, 0)
+    result, results = scheme.slab(bands, scheme.width, 0), m_step * products
     sizes = (scheme.across, scheme.down, bands, v_step, m_step, scheme.filled, room, scheme.width)
+    unit = scheme.unit
+    kept = results * scheme.panels if unit else results
     arguments: tuple[Argument, ...] = (
         # An epilogue stores by itself.
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
         *(Integer.of(s) for s in (*x.shape, *y.shape[1:], *op.pads[:2], *sizes)),
+        Integer.of(results if unit else 0),
         *(
             Scratch(dim(n), per_thread=True)
-            for n in (slab, v_step * products, m_step * products, result, 8 * Region.WORDS)
+            for n in (slab, v_step * products, kept, result, 8 * Region.WORDS)
         ),
+        Scratch(dim(scheme.weight_pieces if unit else 1), per_thread=True),
+        Scratch(dim(2 * piece_bytes(scheme.filled)), per_thread=True),
         *_streams(y, epilogue),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
-    kernel = make_kernel("winograd", lambda: _build(scheme), *scheme.code, unrolled=False)
+    kernel = make_kernel(
+        "winograd", lambda: _build(scheme), *scheme.code, scheme.unit, unrolled=False
+    )
     return [Call(kernel, arguments, flops, in_place)]
 
 
@@ -76,9 +84,10 @@ def _streams(y: Value, epilogue: Epilogue | None) -> list[Argument]:
 def _bands(scheme: Scheme) -> int:
     """Bands in a block: as the budget allows, or more where weights have to be read anew for each
     block from beyond the second-level cache; and tiles that fill the register tile."""
-    each = scheme.count**2 * (scheme.filled + scheme.width) * scheme.tile.bytes_each
+    outputs = scheme.filled_outputs if scheme.unit else scheme.width
+    each = scheme.count**2 * (scheme.filled + outputs) * scheme.tile.bytes_each
     weights = scheme.count**2 * scheme.filled * scheme.filled_outputs * scheme.tile.bytes_each
-    streamed, rows = weights > _KEPT, scheme.rows
+    streamed, rows = weights > _KEPT, _rows(scheme)
     most = 64 if streamed else min(BUDGET // each, 64)
     # Time to write and read transformed tiles beyond that cache, in that of their products.
     beyond = 25 * (1 / scheme.filled + 1 / scheme.filled_outputs)
@@ -92,6 +101,11 @@ def _bands(scheme: Scheme) -> int:
     return min(range(1, max(most // scheme.across, 1) + 1), key=cost)
 
 
+def _rows(scheme: Scheme) -> int:
+    """Rows that are multiplied at a time."""
+    return 32 if scheme.unit else scheme.rows
+
+
 def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
     """The driver. Threads share the bands; or else, where those are few, the panels."""
     from dnnc.kernels.intrinsics import share, slot
@@ -99,6 +113,8 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
 
     spread = subroutine(build_spread(scheme, "bt"))
     panel = subroutine(_build_panel(scheme))
+    multiply, begin, end_all = _multiplying(scheme)
+    unit = scheme.unit
     vector = scheme.tile.lanes * scheme.tile.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
@@ -110,6 +126,7 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
         if bands * slot(args, _ACROSS) < 8 * threads and panels >= threads:
             start, stop = 0, bands
             first, last = share(panels, 1, tid, threads)
+        begin(args, first, last)
         for band in range(start, stop, most):
             end = min(band + most, stop)
             spread(
@@ -122,35 +139,37 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
             )  # fmt: skip
             after = min(end + most, stop)
             for p in range(first, last):
-                # The first panel takes long enough to fetch what comes next.
-                panel(args, band, end, after if p == first else 0, p)
+                # The first panel takes long enough to fetch what comes next. On the unit all
+                # panels are multiplied at once.
+                if p == first or not unit:
+                    multiply(args, band, end, after if p == first else 0, p, last)
+                panel(args, band, end, p)
+        end_all()
         return 0
 
     return kernel
 
 
 def _build_panel(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, band, end, after, p)`: the outputs of panel p in the bands from `band` to `end`; up
-    to `after` go those whose input is to be fetched, unless it is 0."""
+    """`f(args, band, end, p)`: the outputs of panel p in the bands from `band` to `end`, from their
+    products."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
-    multiply = subroutine(_build_multiply(scheme))
     gather = subroutine(_build_gather(scheme))
     deliver = subroutine(_build_deliver(scheme))
     tile, results = scheme.tile, scheme.results
     size, lanes = tile.bytes_each, tile.lanes
 
-    def panel(args: int, band: int, end: int, after: int, p: int) -> None:
+    def panel(args: int, band: int, end: int, p: int) -> None:
         down, across, outputs = slot(args, _DOWN), slot(args, _ACROSS), slot(args, _O)
         width = slot(args, _WIDTH)
         ho, wo = slot(args, _HO), slot(args, _WO)
         some = min(outputs - p * width, width)
-        multiply(args, band, end, after, p)
         # Whole tiles of whole vectors go where they belong; others are cut on their way.
         whole = slot(args, _OUT) != 0 and some % lanes == 0
         whole = whole and ho % results == 0 and wo % results == 0
-        source = slot(args, _M)
+        source = slot(args, _M) + p * slot(args, _M_PANEL)
         while band < end:
             image, row = band // down, band % down
             run = min(down - row, end - band)
@@ -169,8 +188,90 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
     return panel
 
 
+def _multiplying(scheme: Scheme) -> tuple[Any, Any, Any]:
+    """What multiplies, `f(args, band, end, after, p, last)`; what is to be done before,
+    `f(args, first, last)` for the panels from `first` to `last`; and what afterwards, `f()`."""
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.unit.tiles import release
+
+    if scheme.unit:
+        multiply, begin = _build_multiply_on_unit(scheme), _build_split_weights(scheme)
+        return subroutine(multiply), subroutine(begin), release
+
+    @subroutine
+    def nothing() -> None:
+        pass
+
+    def begin_nothing(args: int, first: int, last: int) -> None:
+        pass
+
+    return subroutine(_build_multiply(scheme)), subroutine(begin_nothing), nothing
+
+
+def _build_split_weights(scheme: Scheme) -> Callable[[int, int, int], None]:
+    """`f(args, first, last)`: split the weights of panels for the matrix unit, and begin to use
+    it."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.unit.split import split_columns
+    from dnnc.kernels.unit.tiles import configure
+
+    bytes_of = subroutine(piece_bytes, returns=1)
+    count, size = scheme.count**2, scheme.tile.bytes_each
+
+    def split_weights(args: int, first: int, last: int) -> None:
+        filled, width = slot(args, _FILLED), slot(args, _WIDTH)
+        panels, apart = (slot(args, _O) + width - 1) // width, bytes_of(filled)
+        for f in range(count):
+            for p in range(first, last):
+                number = f * panels + p
+                to = slot(args, _WEIGHTS) + number * width // 16 * apart
+                source = slot(args, _PACKED) + number * filled * width * size
+                split_columns(to, apart, source, width * size, filled, width)
+        configure()
+
+    return split_weights
+
+
+def _build_multiply_on_unit(scheme: Scheme) -> Callable[..., None]:
+    """`f(args, band, end, after, first, last)`: the products of V by the matrices of panels."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import shared, subroutine
+    from dnnc.kernels.unit.product import build_multiply_tiles
+    from dnnc.kernels.unit.split import split_rows
+
+    count, size, vector = scheme.count**2, scheme.tile.bytes_each, 64
+    multiply_tiles, fetch = shared(build_multiply_tiles), subroutine(_build_fetch(scheme))
+    bytes_of = subroutine(piece_bytes, returns=1)
+
+    def multiply(args: int, band: int, end: int, after: int, first: int, last: int) -> None:
+        filled, tiles = slot(args, _FILLED), (end - band) * slot(args, _ACROSS)
+        width, strip = slot(args, _WIDTH), slot(args, _STRIP)
+        panels, apart = (slot(args, _O) + width - 1) // width, bytes_of(filled)
+        chunks, block = (filled + 31) // 32, slot(args, _ROOM) * vector
+        for f in range(count):
+            if after:
+                fetch(args, band, end, after, f)
+            b = slot(args, _WEIGHTS) + f * panels * width // 16 * apart
+            for r in range(0, tiles, 32):
+                rows = min(32, tiles - r)
+                a = slot(args, _V) + f * slot(args, _V_STEP) + r * vector
+                split_rows(strip, a, vector, block, min(rows, 16), filled)
+                if rows > 16:
+                    split_rows(strip + apart, a + 16 * vector, vector, block, rows - 16, filled)
+                for p in range(first, last):
+                    c = slot(args, _M) + p * slot(args, _M_PANEL) + f * slot(args, _M_STEP)
+                    c += r * width * size
+                    own = b + p * width // 16 * apart
+                    multiply_tiles(
+                        strip, apart, rows, own, apart, width, chunks, c, width * size, 0, 0
+                    )
+
+    return multiply
+
+
 def _build_multiply(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, band, end, after, p)`: the products of V by the matrices of panel p.
+    """`f(args, band, end, after, p, last)`: the products of V by the matrices of panel p.
 
     Between them, what the block will deliver to and what the next one reads is fetched: these come
     in bursts, which the processor does not foresee.
@@ -183,7 +284,7 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
     products = subroutine(build_products(scheme, transposed=False))
     fetch = subroutine(_build_fetch(scheme))
 
-    def multiply(args: int, band: int, end: int, after: int, p: int) -> None:
+    def multiply(args: int, band: int, end: int, after: int, p: int, last: int) -> None:
         filled, tiles = slot(args, _FILLED), (end - band) * slot(args, _ACROSS)
         width = slot(args, _WIDTH)
         panels = (slot(args, _O) + width - 1) // width

@@ -33,7 +33,7 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     """The calls that compute dw [O, C, k, k] from x [N, H, W, C] and dy [N, Ho, Wo, O]."""
     scheme = Scheme.of(op, x, dy, panel_width(dy.shape[3]))
     size, products, bands = scheme.tile.bytes_each, scheme.count**2, _bands(scheme)
-    room = scheme.room(bands)
+    room = scheme.room(bands, scheme.rows)
     v_step = scheme.spread(room * scheme.filled)
     d_step = scheme.spread(room * scheme.filled_outputs)
     each = products * scheme.filled * scheme.filled_outputs * size
