@@ -123,7 +123,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "DNNC_MATRIX_UNIT",
         "whether float32 products run on the matrix unit of the processor where it has one and "
-        "that is faster, each number as the sum of three in bfloat16",
+        "that is faster, each number as the sum of three in bfloat16; results then differ by "
+        "rounding, and infinite numbers give NaN",
         "0 or 1",
         "1",
         _flag,

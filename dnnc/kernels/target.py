@@ -11,8 +11,9 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 from dnnc import environment
+from dnnc.tuning.processor import matrix_unit
 
-__all__ = ["Target", "foreign_machine", "host", "second_cache", "target_machine"]
+__all__ = ["Target", "foreign_machine", "host", "second_cache", "target_machine", "unit_usable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,13 @@ def _limited(target: Target, bits: int | None) -> Target:
     if bits is None or bits >= target.vector_bits:
         return target
     return Target(target.triple, "x86-64-v3" if bits == 256 else "x86-64", "", bits, 16)
+
+
+def unit_usable() -> bool:
+    """Whether kernels may use the matrix unit, and LLVM compiles for a processor that has it."""
+    target = host()
+    compiled = {"+amx-tile", "+amx-bf16"}.issubset(target.features.split(","))
+    return matrix_unit() and compiled and target.vector_bits == 512
 
 
 @cache

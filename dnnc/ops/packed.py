@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from dnnc.ir.dims import Dim, ceil_div, dim
-from dnnc.ir.types import TensorType
+from dnnc.ir.types import DType, TensorType
 from dnnc.ops.base import (
     FLOATS,
     Array,
@@ -29,17 +29,18 @@ from dnnc.ops.base import (
     operator,
 )
 
-__all__ = ["PackColumns", "PackedMatMul"]
+__all__ = ["CHUNK", "PackColumns", "PackedMatMul"]
 
+_F32 = frozenset({DType.F32})
 #: Bytes of a row of a panel.
 _LINE = 64
 #: Rows of a panel whose pieces are together, and lines of them.
-_CHUNK, _PIECES = 32, 48
+CHUNK, _PIECES = 32, 48
 
 
 def _lines(rows: Dim, columns: Dim, width: Dim, pieces: bool) -> Dim:
     """Lines of a packed matrix."""
-    return ceil_div(columns, width) * (rows + pieces * _PIECES * ceil_div(rows, dim(_CHUNK)))
+    return ceil_div(columns, width) * (rows + pieces * _PIECES * ceil_div(rows, dim(CHUNK)))
 
 
 @operator
@@ -52,7 +53,7 @@ class PackColumns(NonDifferentiable):
     pieces: bool = False
 
     def infer(self, w: TensorType) -> tuple[TensorType, ...]:
-        check_dtype(self.name, FLOATS, w)
+        check_dtype(self.name, _F32 if self.pieces else FLOATS, w)
         check_rank(self.name, w, 2)
         k, n = reversed(w.shape) if self.transpose else w.shape
         width = dim(_LINE // w.dtype.size)
@@ -71,13 +72,13 @@ class PackColumns(NonDifferentiable):
 def _split(panels: Array) -> Array:
     """The pieces of panels [panels, k, width] of float32, as lines of that type."""
     count, k, width = panels.shape
-    rest, halves = np.pad(panels, ((0, 0), (0, -k % _CHUNK), (0, 0))), []
+    rest, halves = np.pad(panels, ((0, 0), (0, -k % CHUNK), (0, 0))), []
     for piece in range(3):
         # The second one is rounded, so that the third one holds what remains.
         words = rest.view(np.uint32) + np.uint32(0x8000 if piece == 1 else 0)
         halves.append((words >> 16).astype(np.uint16))
         rest = rest - (words & np.uint32(0xFFFF0000)).view(np.float32)
-    pairs = np.stack(halves).reshape(3, count, -1, _CHUNK // 2, 2, width)
+    pairs = np.stack(halves).reshape(3, count, -1, CHUNK // 2, 2, width)
     return pairs.transpose(1, 2, 0, 3, 5, 4).copy().view(np.float32).reshape(-1, width)
 
 
@@ -92,7 +93,7 @@ class PackedMatMul(NonDifferentiable):
     pieces: bool = False
 
     def infer(self, a: TensorType, packed: TensorType) -> tuple[TensorType, ...]:
-        check_dtype(self.name, FLOATS, a)
+        check_dtype(self.name, _F32 if self.pieces else FLOATS, a)
         check_same_dtype(self.name, a, packed)
         check_rank(self.name, a, 2)
         check_rank(self.name, packed, 2, operand=1)

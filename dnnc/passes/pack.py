@@ -6,8 +6,8 @@
 Packed panels are read from front to back. As the weight lies, rows of a panel are far apart: few of
 them fit into the cache at a time, and little of each page is used. A weight with few and long
 columns is transposed instead: a panel would hold little more than zeros, and sums along its rows
-need none. For a processor with a matrix unit the pieces that it multiplies by follow the panels,
-which products of few rows read.
+need none. For a processor with a matrix unit the panels, which products of few rows still read, are
+followed by the pieces that the unit multiplies by.
 
 A loop captures the packed weight in the place of one that it uses for products alone. In programs
 that only predict all weights are packed, and `dnnc.passes.prepare` moves that to where it is done
@@ -35,8 +35,9 @@ __all__ = ["run", "run_prepared"]
 
 #: Most columns, and least rows, of a weight that is transposed.
 _FEW, _LONG = 16, 128
-#: Least columns and rows of a weight that is split for the matrix unit of the processor.
-_CHUNK = 32
+#: Least columns and rows of a weight that is split for the matrix unit of the processor, and least
+#: rows that are multiplied by it.
+_LEAST, _ROWS = 32, 8
 
 
 def run(graph: Graph) -> Graph:
@@ -116,6 +117,13 @@ def _pack(node: Node, fixed: Collection[Value]) -> PackColumns | Transpose | Non
     depth = x.shape[1].constant
     if columns <= _FEW and depth is not None and depth >= _LONG:
         return None if op.transpose_b else Transpose((1, 0))
-    deep = depth is not None and depth >= _CHUNK
-    pieces = deep and columns >= _CHUNK and w.type.dtype is DType.F32 and matrix_unit()
-    return PackColumns(op.transpose_b, pieces)
+    return PackColumns(op.transpose_b, _has_pieces(x, w, columns))
+
+
+def _has_pieces(x: Value, w: Value, columns: int) -> bool:
+    """Whether a packed weight is split for the matrix unit: it takes half as much memory again as
+    the panels and is worth it where enough rows are multiplied by it, or may be."""
+    rows, depth = (size.constant for size in x.shape)
+    if w.type.dtype is not DType.F32 or (rows is not None and rows < _ROWS):
+        return False
+    return columns >= _LEAST and depth is not None and depth >= _LEAST and matrix_unit()

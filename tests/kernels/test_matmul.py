@@ -31,7 +31,7 @@ SIZES = [
 @pytest.fixture(autouse=True)
 def _without_matrix_unit(monkeypatch):
     """Products on the matrix unit have tests of their own: test_unit.py."""
-    monkeypatch.setattr(matmul_module, "matrix_unit", lambda: False)
+    monkeypatch.setattr(matmul_module, "unit_usable", lambda: False)
 
 
 def operands(dtype, lead, m, n, k, transpose_a, transpose_b, seed=0):

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from llvmlite import ir
 
+from dnnc import ops
 from dnnc.ir.dims import dim
-from dnnc.ir.graph import Value
+from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.kernels.code import Code
 from dnnc.kernels.product import matmul as matmul_module
 from dnnc.kernels.product import slots
-from dnnc.kernels.product.matmul import matmul_call
 from dnnc.kernels.target import Target
 from dnnc.kernels.unit.product import unit_kernel
-from dnnc.ops.base import apply
+from dnnc.ops.base import TypeRuleError, apply
 from dnnc.ops.linear import matmul
 from dnnc.ops.packed import PackColumns, PackedMatMul
+from dnnc.passes.pipeline import optimize
 from dnnc.tuning.processor import matrix_unit
 from tests.kernels.test_matmul import expected, node_of, operands
 from tests.kernels.test_targets import compiled
@@ -59,7 +63,7 @@ def errors(run_node, monkeypatch, arrays):
     exact, sizes = a @ b, np.abs(a) @ np.abs(b)
     results = []
     for there in (True, False):
-        monkeypatch.setattr(matmul_module, "matrix_unit", lambda there=there: there)
+        monkeypatch.setattr(matmul_module, "unit_usable", lambda there=there: there)
         (call,) = lower(node)
         assert on_the_unit(call) == there
         got = run_node(node, [call], arrays)[0]
@@ -114,17 +118,45 @@ def test_packed_product(run_node, unit_call, transpose, pieces):
 
 @UNIT
 def test_rows_known_when_running(run_node):
-    """Few rows are multiplied without the unit, many on it."""
+    """Few rows are multiplied without the unit, many on it, by one call."""
     a, b = (Value(TensorType.make(DType.F32, shape)) for shape in (("n", 200), (200, 300)))
-    node = node_of([np.empty((1, 200), "f4"), np.empty((200, 300), "f4")], False, False)
-    call = matmul_call(node.op, a, b, Value(TensorType.make(DType.F32, ("n", 300))))
+    node = matmul(a, b).node
+    (call,) = lower(node)
     assert on_the_unit(call)
-    for rows in (0, 1, 5, 40, 300):
+    for rows in (0, 1, 2, 5, 40, 300):
         arrays = operands(DType.F32, (), rows, 300, 200, False, False)
-        again = node_of(arrays, False, False)
-        want = expected(again, arrays)
-        got = run_node(again, lower(again), arrays, threads=2)[0]
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+        want = expected(node_of(arrays, False, False), arrays)
+        one, two = (run_node(node, [call], arrays, {"n": rows}, threads=t)[0] for t in (1, 2))
+        np.testing.assert_allclose(one, want, rtol=1e-5, atol=1e-4)
+        np.testing.assert_array_equal(one, two)
+
+
+@UNIT
+@pytest.mark.parametrize("cache", [1 << 13, 1 << 21])
+@pytest.mark.parametrize("depth", [70, 900])
+def test_epilogue(run_node, monkeypatch, depth, cache):
+    """Bias, activation and a residual follow, in tiles of all sizes, fetched meanwhile or not."""
+    monkeypatch.setattr(matmul_module, "_may_favour_unit", lambda *sizes: True)
+    monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: cache)
+    for m, n in [(16, 64), (33, 50), (100, 130), (70, 7)]:
+        a, b = operands(DType.F32, (), m, n, depth, False, False)
+        random = np.random.default_rng(1)
+        bias, rest = random.standard_normal((1, n)), random.standard_normal((m, n))
+        arrays = [a, b, bias.astype(np.float32), rest.astype(np.float32)]
+        values = [Value(TensorType.make(DType.F32, array.shape)) for array in arrays]
+        x, w, offset, residual = values
+        y = ops.add(ops.maximum(ops.add(ops.matmul(x, w), offset), 0.0), residual)
+        inputs = tuple(Input(f"x{k}", value) for k, value in enumerate(values))
+        graph = optimize(Graph("layer", inputs, (Output("y", y),)))
+        node = graph.outputs[0].value.node
+        (made,) = lower(node)
+        call = dataclasses.replace(made, kernel=unit_kernel())
+        given = [arrays[values.index(value)] for value in node.operands]
+        want = np.maximum(a.astype("f8") @ b + bias, 0) + rest
+        one, two, five = (run_node(node, [call], given, threads=t)[0] for t in (1, 2, 5))
+        np.testing.assert_allclose(one, want, rtol=1e-5, atol=1e-4)
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, five)
 
 
 @UNIT
@@ -181,6 +213,47 @@ def test_numbers_that_are_not_finite(run_node, unit_call):
     assert (got[9] == 0).all()
     others = np.delete(np.arange(40), [3, 7, 9])
     assert np.isfinite(got[others]).all()
+
+
+def test_pieces_of_nothing(run_node):
+    weight = Value(TensorType.make(DType.F32, (0, 40)))
+    node = apply(PackColumns(pieces=True), weight).node
+    assert run_node(node, lower(node), [np.empty((0, 40), "f4")])[0].shape == (0, 16)
+    with pytest.raises(TypeRuleError):
+        apply(PackColumns(pieces=True), Value(TensorType.make(DType.F64, (40, 40))))
+
+
+SWITCHED = """
+import os
+from dnnc.kernels.target import unit_usable
+from dnnc.passes.pipeline import optimize
+from dnnc.tuning.processor import matrix_unit
+
+assert matrix_unit() and unit_usable()
+os.environ["DNNC_VECTOR_BITS"] = "256"
+assert not matrix_unit() and not unit_usable()
+os.environ["DNNC_VECTOR_BITS"] = ""
+os.environ["DNNC_MATRIX_UNIT"] = "0"
+assert not matrix_unit() and not unit_usable()
+"""
+NARROW_BEFORE = """
+import os
+from dnnc.kernels.target import host, unit_usable
+from dnnc.passes.pipeline import optimize
+from dnnc.tuning.processor import matrix_unit
+
+assert host().vector_bits == 256
+os.environ["DNNC_VECTOR_BITS"] = ""
+assert matrix_unit() and not unit_usable()
+"""
+
+
+@UNIT
+@pytest.mark.parametrize(("program", "bits"), [(SWITCHED, ""), (NARROW_BEFORE, "256")])
+def test_the_unit_can_be_switched_off(program, bits):
+    """Also where kernels of this process are compiled for vectors that were narrower before."""
+    environment = os.environ | {"DNNC_VECTOR_BITS": bits, "DNNC_MATRIX_UNIT": "1"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 1), (1, 2), (1, 1), (1, 4)])

@@ -55,7 +55,7 @@ def check(run_node, node, calls, arrays, wanted):
 def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
     if unit and (not matrix_unit() or case[1] < 32):
         pytest.skip("this processor has no matrix unit, or it is not used")
-    monkeypatch.setattr(blocks, "matrix_unit", lambda: unit)
+    monkeypatch.setattr(blocks, "unit_usable", lambda: unit)
     n, c, o, h, w, k, results, pads = case
     x = draw(n, h, w, c, dtype=dtype)
     weight = draw(*((c, o) if backward else (o, c)), k, k, dtype=dtype)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dnnc.kernels.unit.sizes import FETCHED
+
 __all__ = ["build_list_lines", "list_bytes"]
 
-#: Bytes of a cache line, most lines of a list, and entries behind it that may be read.
-_LINE, _MOST, _BEYOND = 64, 1 << 11, 24
+#: Bytes of a cache line, and most lines of a list.
+_LINE, _MOST = 64, 1 << 11
 
 
 def list_bytes() -> int:
-    """Memory for a list."""
-    return 8 * (1 + _MOST + _BEYOND)
+    """Memory for a list, and for entries behind it that may be read."""
+    return 8 * (1 + _MOST + FETCHED)
 
 
 def build_list_lines() -> Callable[[int, int, int, int, int], None]:

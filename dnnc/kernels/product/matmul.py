@@ -9,7 +9,7 @@ Blocks depend on the sizes alone, so an element has the same bits for any number
 
 Products with one row or column, with few columns, or with long sums of few results, have kernels of
 their own: `matvec`, `turned_products` and `dot_products`. So have those of few rows by a matrix
-that is stored transposed: `few_rows`.
+that is stored transposed, `few_rows`, and those for the matrix unit: `dnnc.kernels.unit.product`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ from dnnc.kernels.product.matvec import PIECE, vector_kernel
 from dnnc.kernels.product.operands import row_bytes
 from dnnc.kernels.product.strips import Strip, strip_kernel
 from dnnc.kernels.product.turned_products import turned_kernel
-from dnnc.kernels.target import second_cache
+from dnnc.kernels.target import second_cache, unit_usable
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.kernels.unit.product import (
+    PAIR,
     build_favours_unit,
     column_room,
     row_room,
@@ -49,7 +50,6 @@ from dnnc.kernels.unit.product import (
 )
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
-from dnnc.tuning.processor import matrix_unit
 
 __all__ = ["matmul_call"]
 
@@ -102,7 +102,7 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
-    unit = dtype == "f32" and matrix_unit() and _may_favour_unit(m, n, depth, pieces)
+    unit = dtype == "f32" and unit_usable() and _may_favour_unit(m, n, depth, pieces)
     scratch = _scratch(widest, n, depth, flip_a, room, unit)
     code = (*code, Code(unit_kernel()) if unit else Integer.of(0))
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
@@ -165,12 +165,17 @@ def _scratch(
     panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
     if unit:
         room = max(room, column_room(group, n.constant, longest))
-    rows = row_room(BLOCK, longest) if unit else BLOCK * row_bytes(longest, size) if flip_a else 1
+    rows, sums = 1, max(2 * BLOCK * widest.columns, PIECE) * size
+    if unit:
+        assert BLOCK % PAIR == 0
+        rows, sums = row_room(BLOCK, longest), max(sums, BLOCK * PAIR * size)
+    elif flip_a:
+        rows = BLOCK * row_bytes(longest, size)
     for count in (
         max(min(panels, group), widest.vectors * vector, room, 1),
         rows,
         8 * (Strip.WORDS + Region.WORDS),
-        max(2 * BLOCK * widest.columns, PIECE) * size,
+        sums,
         list_bytes(),
     ):
         yield Scratch(dim(count), per_thread=True)

@@ -53,7 +53,7 @@ def _build(dtype: str, pieces: bool) -> Callable[[int, int, int], int]:
                 source = slot(args, _SOURCE) + p * width * size
                 for i in range(k):
                     copy_bytes(target + i * row, source + i * n * size, columns * size)
-            if pieces:
+            if pieces and k > 0:
                 split_columns(parts + p * apart, apart, target, row, k, width)
         return 0
 

@@ -8,8 +8,9 @@ x y and has either sign alike, as the rounding of x y to float32 has. Sums are t
 blocks, so that fewer roundings add up than in a loop of multiply-adds: products come out closer to
 the exact ones than from such a loop, which `tests/kernels/test_unit.py` measures.
 
-What differs: pieces below 2**-126 count as zero, so numbers below 2**-110 lose bits of their
-significand, and an infinite operand gives NaN.
+What differs is at the ends of the range. The unit counts what is below 2**-126 as zero, pieces of
+numbers and products of pieces alike: numbers below 2**-110 and products below 2**-107 lose bits of
+their significand. An infinite operand gives NaN, and so may a product that overflows.
 
 After Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For
 Higher-Precision Computations" (2019).

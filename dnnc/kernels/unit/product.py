@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
+from dnnc.kernels.unit.sizes import CHUNK, CHUNK_BYTES, FETCHED, SIDE
 
 __all__ = [
     "build_favours_unit",
@@ -22,18 +23,16 @@ __all__ = [
     "unit_kernel",
 ]
 
-#: Sizes of a tile: rows, columns, and steps of the depth; and bytes of its three pieces.
-_SIDE, _CHUNK, _CHUNK_BYTES = 16, 32, 3072
 #: Rows and columns of the largest product of tiles.
-_PAIR = 32
+PAIR = 2 * SIDE
 #: Bytes from one row to the next of what is turned, 32 steps of the depth at a time, so that it
 #: stays in the first-level cache: rows do not share sets of it.
-_TURNED_ROW = 4 * _CHUNK + 64
+_TURNED_ROW = 4 * CHUNK + 64
 
 
 def piece_bytes(depth: int) -> int:
     """Bytes of the pieces of 16 rows or columns."""
-    return (depth + _CHUNK - 1) // _CHUNK * _CHUNK_BYTES
+    return (depth + CHUNK - 1) // CHUNK * CHUNK_BYTES
 
 
 def most_pairs(group: int, panel: int) -> int:
@@ -50,18 +49,18 @@ def column_room(group: int, columns: int | None, depth: int) -> int:
     pair = 2 * piece_bytes(depth)
     most = group + group // 2
     if columns is not None:
-        most = min(most, (columns + _PAIR - 1) // _PAIR * pair)
+        most = min(most, (columns + PAIR - 1) // PAIR * pair)
     return max(most, pair)
 
 
 def row_room(rows: int, depth: int) -> int:
     """Bytes for the pieces of a block of so many rows, and for what is turned before."""
-    return (rows + _SIDE - 1) // _SIDE * piece_bytes(depth) + rows * _TURNED_ROW
+    return (rows + SIDE - 1) // SIDE * piece_bytes(depth) + rows * _TURNED_ROW
 
 
 def build_favours_unit() -> Callable[[int, int, int, int], int]:
     """`f(m, n, k, pieces)`: whether a product is faster on the unit, by estimates in processor
-    cycles; with `pieces` B is split already."""
+    cycles; with `pieces` B is split already. It never is without a depth."""
 
     def favours(m: int, n: int, k: int, pieces: int) -> int:
         tall, wide = (m + 15) // 16 * 16, (n + 15) // 16 * 16
@@ -88,23 +87,23 @@ def _build() -> Callable[[int, int, int], int]:
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n = slot(args, slots.M), slot(args, slots.N)
-        strips, pairs = (m + _SIDE - 1) // _SIDE, (n + _PAIR - 1) // _PAIR
+        strips, pairs = (m + SIDE - 1) // SIDE, (n + PAIR - 1) // PAIR
         # Rows of A and of the result then are one thread's, from one product of a network to the
         # next; pieces of B that stay in the cache may be read by all.
         near = slot(args, slots.PIECES) and bytes_of(slot(args, slots.K)) * pairs * 2 <= slot(
             args, slots.GROUP
         )
         columns = n >= m and not (near and strips >= threads)
-        each, unit = (pairs, _PAIR) if columns else (strips, _SIDE)
+        each, step = (pairs, PAIR) if columns else (strips, SIDE)
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
         configure()
         while start < stop:
             matrix = start // each
             first, last = start - matrix * each, min(stop - matrix * each, each)
             if columns:
-                region(args, matrix, 0, m, first * unit, min(last * unit, n))
+                region(args, matrix, 0, m, first * step, min(last * step, n))
             else:
-                region(args, matrix, first * unit, min(last * unit, m), 0, n)
+                region(args, matrix, first * step, min(last * step, m), 0, n)
             start = matrix * each + last
         release()
         return 0
@@ -125,9 +124,9 @@ def _build_region() -> Callable[..., None]:
     def region(args: int, matrix: int, row: int, stop: int, left: int, right: int) -> None:
         k, block_rows = slot(args, slots.K), slot(args, slots.BLOCK)
         blocks = (k + slots.DEPTH - 1) // slots.DEPTH
-        block = ((k + blocks - 1) // blocks + _CHUNK - 1) // _CHUNK * _CHUNK
+        block = ((k + blocks - 1) // blocks + CHUNK - 1) // CHUNK * CHUNK
         apart = bytes_of(block)
-        group = pairs_of(slot(args, slots.GROUP), apart) * _PAIR
+        group = pairs_of(slot(args, slots.GROUP), apart) * PAIR
         for g in range(left, right, group):
             columns = min(group, right - g)
             for k0 in range(0, k, block):
@@ -135,8 +134,8 @@ def _build_region() -> Callable[..., None]:
                 b, b_apart = slot(args, slots.PANELS), apart
                 if slot(args, slots.PIECES):
                     n, b_apart = slot(args, slots.N), bytes_of(k)
-                    b = slot(args, slots.B) + (n + _SIDE - 1) // _SIDE * k * 4 * _SIDE
-                    b += g // _SIDE * b_apart + bytes_of(k0)
+                    b = slot(args, slots.B) + (n + SIDE - 1) // SIDE * k * 4 * SIDE
+                    b += g // SIDE * b_apart + bytes_of(k0)
                 else:
                     put_columns(args, matrix, g, columns, k0, depth, apart)
                 for i in range(row, stop, block_rows):
@@ -153,7 +152,7 @@ def _build_put_columns() -> Callable[..., None]:
     from dnnc.kernels.subroutine import shared, subroutine
     from dnnc.kernels.unit.split import split_columns
 
-    transpose, size, panel = shared(build_transpose, 4), 4, 4 * _SIDE
+    transpose, size, panel = shared(build_transpose, 4), 4, 4 * SIDE
     bytes_of = subroutine(piece_bytes, returns=1)
 
     def put_columns(
@@ -164,14 +163,14 @@ def _build_put_columns() -> Callable[..., None]:
         if not slot(args, slots.FLIP_B) and not slot(args, slots.WIDTH):
             split_columns(to, apart, b + (k0 * n + first) * size, n * size, depth, columns)
             return
-        turned = slot(args, slots.ROWS) + slot(args, slots.BLOCK) // _SIDE * apart
-        for j in range(first, first + columns, _SIDE):
-            some = min(_SIDE, first + columns - j)
+        turned = slot(args, slots.ROWS) + slot(args, slots.BLOCK) // SIDE * apart
+        for j in range(first, first + columns, SIDE):
+            some = min(SIDE, first + columns - j)
             if slot(args, slots.WIDTH):
-                split_columns(to, apart, b + (j * k + k0 * _SIDE) * size, panel, depth, some)
+                split_columns(to, apart, b + (j * k + k0 * SIDE) * size, panel, depth, some)
             else:
-                for q in range(0, depth, _CHUNK):
-                    deep, at = min(_CHUNK, depth - q), b + (j * k + k0 + q) * size
+                for q in range(0, depth, CHUNK):
+                    deep, at = min(CHUNK, depth - q), b + (j * k + k0 + q) * size
                     transpose(turned, panel, at, k * size, some, deep)
                     split_columns(to + bytes_of(q), apart, turned, panel, deep, some)
             to += apart
@@ -191,21 +190,21 @@ def _build_put_rows() -> Callable[..., None]:
 
     @subroutine
     def put(to: int, apart: int, at: int, stride: int, rows: int, depth: int) -> None:
-        for r in range(0, rows, _SIDE):
-            split_rows(to, at, stride, 4 * _SIDE, min(_SIDE, rows - r), depth)
-            to, at = to + apart, at + _SIDE * stride
+        for r in range(0, rows, SIDE):
+            split_rows(to, at, stride, 4 * SIDE, min(SIDE, rows - r), depth)
+            to, at = to + apart, at + SIDE * stride
 
     def put_rows(
         args: int, matrix: int, i: int, rows: int, k0: int, depth: int, apart: int
     ) -> None:
         m, k, to = slot(args, slots.M), slot(args, slots.K), slot(args, slots.ROWS)
         a = slot(args, slots.A) + matrix * m * k * size
-        turned = to + slot(args, slots.BLOCK) // _SIDE * apart
+        turned = to + slot(args, slots.BLOCK) // SIDE * apart
         if not slot(args, slots.FLIP_A):
             put(to, apart, a + (i * k + k0) * size, k * size, rows, depth)
             return
-        for q in range(0, depth, _CHUNK):
-            deep, at = min(_CHUNK, depth - q), a + ((k0 + q) * m + i) * size
+        for q in range(0, depth, CHUNK):
+            deep, at = min(CHUNK, depth - q), a + ((k0 + q) * m + i) * size
             transpose(turned, _TURNED_ROW, at, m * size, deep, rows)
             put(to + bytes_of(q), apart, turned, _TURNED_ROW, rows, deep)
 
@@ -236,8 +235,8 @@ def _build_multiply() -> Callable[..., None]:
         # next rows of A and results without an epilogue, too, would cost more than they gain.
         far = slot(args, slots.BATCH) * m * (n + k) * size > slot(args, slots.GROUP)
         put_rows(args, matrix, i, rows, k0, depth, apart)
-        a, chunks = slot(args, slots.ROWS), (depth + _CHUNK - 1) // _CHUNK
-        wide = _PAIR if rows > _SIDE else 2 * _PAIR
+        a, chunks = slot(args, slots.ROWS), (depth + CHUNK - 1) // CHUNK
+        wide = PAIR if rows > SIDE else 2 * PAIR
         sums, row = slot(args, slots.TILE), wide * size
         for j in range(g, g + columns, wide):
             some = min(wide, g + columns - j)
@@ -250,10 +249,10 @@ def _build_multiply() -> Callable[..., None]:
             multiply_tiles(
                 a, apart, rows, b, b_apart, some, chunks, sums, row, lines + 8, slot(lines, 0)
             )
-            b += wide // _SIDE * b_apart
+            b += wide // SIDE * b_apart
             if slot(args, slots.OUT):
-                for first in range(0, some, _PAIR):
-                    part, most = first * size, min(some - first, _PAIR)
+                for first in range(0, some, PAIR):
+                    part, most = first * size, min(some - first, PAIR)
                     add_rows(c + part, c_row, sums + part, row, rows, most, k0)
             if code:
                 finish(code, own, words, c, c_row, rows, some, matrix, i, j, 1)
@@ -267,7 +266,7 @@ def build_multiply_tiles() -> Callable[..., None]:
 
     The cache lines at `count` addresses of a table at `lines` are fetched meanwhile.
     """
-    from dnnc.kernels.unit.tiles import FETCHED, multiply_pieces
+    from dnnc.kernels.unit.tiles import multiply_pieces
 
     square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
     four, two, one = (multiply_pieces(1, columns) for columns in (4, 2, 1))
@@ -276,22 +275,22 @@ def build_multiply_tiles() -> Callable[..., None]:
         a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int, chunks: int, c: int,
         c_row: int, lines: int, count: int,
     ) -> None:  # fmt: skip
-        for r in range(0, rows, _PAIR):
-            if rows - r > _SIDE:
-                if columns > _SIDE:
+        for r in range(0, rows, PAIR):
+            if rows - r > SIDE:
+                if columns > SIDE:
                     square(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
                 else:
                     high(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
-            elif columns > 3 * _SIDE:
+            elif columns > 3 * SIDE:
                 four(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
             else:
-                if columns > _SIDE:
+                if columns > SIDE:
                     two(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)
-                if columns <= _SIDE or columns > _PAIR:
-                    done = columns // _PAIR
-                    right = c + done * 4 * _PAIR
+                if columns <= SIDE or columns > PAIR:
+                    done = columns // PAIR
+                    right = c + done * 4 * PAIR
                     one(chunks, a, a_apart, b + 2 * done * b_apart, b_apart, right, c_row, 0, 0)
-            a, c = a + 2 * a_apart, c + _PAIR * c_row
+            a, c = a + 2 * a_apart, c + PAIR * c_row
             lines, count = lines + 8 * FETCHED * chunks, count - FETCHED * chunks
 
     return multiply_tiles

@@ -12,6 +12,7 @@ from llvmlite import ir
 
 from dnnc.kernels.intrinsics import intrinsic
 from dnnc.kernels.loop_ir import loop
+from dnnc.kernels.unit.sizes import CHUNK, CHUNK_BYTES, LINE, PIECES, SIDE, TILE_BYTES
 from dnnc.kernels.vector_ir import (
     BYTES,
     FLOATS,
@@ -26,13 +27,10 @@ from dnnc.kernels.vector_ir import (
 
 __all__ = ["split_columns", "split_rows"]
 
-_LANES = 16
+_LANES = SIDE
 _FLOATS = ir.VectorType(FLOATS["f32"], _LANES)
 _WORDS = ir.VectorType(I32, _LANES)
 _HALVES = ir.VectorType(ir.IntType(16), 2 * _LANES)
-_TILE_BYTES, _LINE = 1024, 64
-#: Bytes of the three pieces of a tile, which spans so many steps of the depth.
-_CHUNK_BYTES, _CHUNK = 3 * _TILE_BYTES, 2 * _LANES
 #: Which halves of two vectors make a row of a tile: upper halves of one, then of the other, or of
 #: both in turn.
 _FOLLOWING = [2 * k + 1 for k in range(2 * _LANES)]
@@ -71,14 +69,14 @@ def _write_rows(module: ir.Module, name: str) -> ir.Function:
                 for place, mask in zip(places, masks, strict=True)
             ]
             _store_pieces(b, pair, _FOLLOWING, target)
-            turn.following = [b.add(target, I64(_LINE)), b.add(at, source_row)]
+            turn.following = [b.add(target, I64(LINE)), b.add(at, source_row)]
 
-    whole, two_parts = b.sdiv(depth, I64(_CHUNK)), b.shl(source_part, I64(1))
+    whole, two_parts = b.sdiv(depth, I64(CHUNK)), b.shl(source_part, I64(1))
     with loop(b, I64(0), whole, 1, [to, source]) as turn:
         tile(turn.carried, [None, None])
         target, at = turn.carried
-        turn.following = [b.add(target, I64(_CHUNK_BYTES)), b.add(at, two_parts)]
-    left = b.sub(depth, b.mul(whole, I64(_CHUNK)))
+        turn.following = [b.add(target, I64(CHUNK_BYTES)), b.add(at, two_parts)]
+    left = b.sub(depth, b.mul(whole, I64(CHUNK)))
     with b.if_then(b.icmp_signed(">", left, I64(0))):
         tile(turn.carried, [lane_mask(b, _LANES, left, first) for first in (0, _LANES)])
     b.ret_void()
@@ -98,23 +96,23 @@ def _write_columns(module: ir.Module, name: str) -> ir.Function:
             places = [source, b.add(source, source_row)][:there]
             rows = [load_at(b, _FLOATS, b.inttoptr(place, BYTES), 0, inside) for place in places]
             _store_pieces(b, [*rows, zero, zero][:2], _IN_TURN, target)
-            turn.following = [b.add(target, I64(_LINE)), b.add(source, two_rows)]
+            turn.following = [b.add(target, I64(LINE)), b.add(source, two_rows)]
 
     two_rows = b.shl(source_row, I64(1))
-    with loop(b, I64(0), depth, _CHUNK, [to, source], at_least_once=True) as down:
+    with loop(b, I64(0), depth, CHUNK, [to, source], at_least_once=True) as down:
         left = b.sub(depth, down.index)
-        left = b.select(b.icmp_signed("<", left, I64(_CHUNK)), left, I64(_CHUNK))
+        left = b.select(b.icmp_signed("<", left, I64(CHUNK)), left, I64(CHUNK))
         with loop(b, I64(0), columns, _LANES, list(down.carried), at_least_once=True) as across:
             inside = lane_mask(b, _LANES, b.sub(columns, across.index))
             to_now, at_now = across.carried
             whole, odd = b.lshr(left, I64(1)), b.and_(left, I64(1))
             pairs(to_now, at_now, whole, inside, 2)
-            place = b.add(to_now, b.mul(whole, I64(_LINE)))
+            place = b.add(to_now, b.mul(whole, I64(LINE)))
             pairs(place, b.add(at_now, b.mul(whole, two_rows)), odd, inside, 1)
-            place = b.add(place, b.mul(odd, I64(_LINE)))
+            place = b.add(place, b.mul(odd, I64(LINE)))
             pairs(place, at_now, b.sub(I64(_LANES), b.add(whole, odd)), inside, 0)
-            across.following = [b.add(to_now, apart), b.add(at_now, I64(_LINE))]
-        further = (I64(_CHUNK_BYTES), b.mul(source_row, I64(_CHUNK)))
+            across.following = [b.add(to_now, apart), b.add(at_now, I64(LINE))]
+        further = (I64(CHUNK_BYTES), b.mul(source_row, I64(CHUNK)))
         down.following = [b.add(at, step) for at, step in zip(down.carried, further, strict=True)]
     b.ret_void()
     return function
@@ -125,12 +123,12 @@ def _store_pieces(b: ir.IRBuilder, pair: list[ir.Value], order: list[int], to: i
     upper, half = (ir.Constant(_WORDS, [number] * _LANES) for number in (0xFFFF0000, 0x8000))
     shuffle = ir.Constant(ir.VectorType(I32, 2 * _LANES), order)
     rest = pair
-    for piece in range(3):
+    for piece in range(PIECES):
         words = [b.bitcast(vector, _WORDS) for vector in rest]
         if piece == 1:
             words = [b.add(vector, half) for vector in words]
         row = b.shuffle_vector(*(b.bitcast(vector, _HALVES) for vector in words), shuffle)
-        store_at(b, b.bitcast(row, _WORDS), b.inttoptr(to, BYTES), piece * _TILE_BYTES)
-        if piece < 2:
+        store_at(b, b.bitcast(row, _WORDS), b.inttoptr(to, BYTES), piece * TILE_BYTES)
+        if piece + 1 < PIECES:
             cut = [b.bitcast(b.and_(vector, upper), _FLOATS) for vector in words]
             rest = [b.fsub(x, y) for x, y in zip(rest, cut, strict=True)]

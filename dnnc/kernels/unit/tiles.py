@@ -19,6 +19,7 @@ from numba.core import types
 
 from dnnc.kernels.intrinsics import intrinsic
 from dnnc.kernels.loop_ir import loop
+from dnnc.kernels.unit.sizes import CHUNK_BYTES, FETCHED, LINE, PIECES, SIDE, TILE_BYTES
 from dnnc.kernels.vector_ir import (
     BYTES,
     FLOATS,
@@ -43,12 +44,7 @@ __all__ = [
 ]
 
 _I8 = BYTES.pointee
-#: Rows of a register and bytes of each.
-_ROWS, _ROW_BYTES = 16, 64
-_TILE_BYTES = _ROWS * _ROW_BYTES
-_PIECES, _REGISTERS = 3, 8
-#: Lines that are fetched a chunk: one for each product of a tile.
-FETCHED = 24
+_REGISTERS = 8
 #: Which piece of the left operand is multiplied by which of the right one: the smallest products
 #: first. From one to the next one side changes.
 _STEPS: tuple[tuple[int, int], ...] = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
@@ -62,8 +58,8 @@ def configure(typing_context):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
         palette, start = [1], [0]
-        widths = [_ROW_BYTES, 0] * _REGISTERS
-        text = [*palette, *start, *[0] * 14, *widths, *[0] * 16, *[_ROWS] * _REGISTERS, *[0] * 8]
+        widths = [LINE, 0] * _REGISTERS
+        text = [*palette, *start, *[0] * 14, *widths, *[0] * 16, *[SIDE] * _REGISTERS, *[0] * 8]
         kind = ir.ArrayType(_I8, len(text))
         with builder.goto_entry_block():
             table = builder.alloca(kind)
@@ -119,8 +115,8 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
     for row in sums:
         for tile in row:
             _call(builder, "tilezero", _I8(tile))
-    line = builder.alloca(ir.ArrayType(_I8, _ROW_BYTES))
-    line.align = _ROW_BYTES
+    line = builder.alloca(ir.ArrayType(_I8, LINE))
+    line.align = LINE
     line = builder.bitcast(line, BYTES)
     with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
         a_now, b_now = turn.carried
@@ -138,12 +134,12 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
         # for 1000 (measured on a Granite Rapids). So one is stored now and then, to a line.
         with builder.if_then(builder.trunc(turn.index, I1)):
             _call(builder, "tilestored64", _I8(rows * columns), line, I64(0))
-        step = I64(_PIECES * _TILE_BYTES)
+        step = I64(CHUNK_BYTES)
         turn.following = [builder.add(a_now, step), builder.add(b_now, step)]
     for i, row in enumerate(sums):
-        at = builder.add(c, builder.mul(c_row, I64(i * _ROWS)))
+        at = builder.add(c, builder.mul(c_row, I64(i * SIDE)))
         for j, tile in enumerate(row):
-            place = builder.inttoptr(builder.add(at, I64(j * _ROW_BYTES)), BYTES)
+            place = builder.inttoptr(builder.add(at, I64(j * LINE)), BYTES)
             _call(builder, "tilestored64", _I8(tile), place, c_row)
     builder.ret_void()
     return function
@@ -165,9 +161,9 @@ def _steps(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:
         ]
     # All pieces of a strip of rows have one, and the panels share another.
     assert rows == 1
-    assert columns + _PIECES < _REGISTERS
+    assert columns + PIECES < _REGISTERS
     return [
-        (j, (first + piece, "a", 0, piece), (first + _PIECES, "b", j, other))
+        (j, (first + piece, "a", 0, piece), (first + PIECES, "b", j, other))
         for j in range(columns)
         for piece, other in _STEPS
     ]
@@ -185,13 +181,13 @@ def _write_add_rows(module: ir.Module, name: str) -> ir.Function:
     function = internal(module, name, 7)
     b = ir.IRBuilder(function.append_basic_block("entry"))
     to, to_row, sums, sums_row, rows, columns, add = function.args
-    kind = ir.VectorType(FLOATS["f32"], _ROWS)
-    masks = [lane_mask(b, _ROWS, columns, first) for first in (0, _ROWS)]
+    kind = ir.VectorType(FLOATS["f32"], SIDE)
+    masks = [lane_mask(b, SIDE, columns, first) for first in (0, SIDE)]
     adding = b.icmp_signed("!=", add, I64(0))
     with loop(b, I64(0), rows, 1, [to, sums], at_least_once=True) as turn:
         target, source = (b.inttoptr(place, BYTES) for place in turn.carried)
-        values = [load_at(b, kind, source, offset) for offset in (0, _ROW_BYTES)]
-        places = [(target, k * _ROW_BYTES, mask) for k, mask in enumerate(masks)]
+        values = [load_at(b, kind, source, offset) for offset in (0, LINE)]
+        places = [(target, k * LINE, mask) for k, mask in enumerate(masks)]
         store_sums(b, values, places, adding)
         steps = zip(turn.carried, (to_row, sums_row), strict=True)
         turn.following = [b.add(place, step) for place, step in steps]
@@ -214,8 +210,8 @@ def _load(
 ) -> None:
     """Load one piece of the tile of that number into a register."""
     at = b.add(base, b.mul(apart, I64(number)))
-    place = b.inttoptr(b.add(at, I64(piece * _TILE_BYTES)), BYTES)
-    _call(b, "tileloadd64", _I8(register), place, I64(_ROW_BYTES))
+    place = b.inttoptr(b.add(at, I64(piece * TILE_BYTES)), BYTES)
+    _call(b, "tileloadd64", _I8(register), place, I64(LINE))
 
 
 def _call(b: ir.IRBuilder, name: str, *arguments: ir.Value) -> None:

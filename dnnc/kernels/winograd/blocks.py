@@ -14,10 +14,11 @@ from typing import Any
 
 from dnnc.ir.dims import ceil_div
 from dnnc.ir.graph import Value
+from dnnc.kernels.target import unit_usable
 from dnnc.kernels.tiles import Tile, tiles
 from dnnc.kernels.unit.product import piece_bytes
+from dnnc.kernels.unit.sizes import CHUNK, SIDE
 from dnnc.ops.winograd import Winograd, winograd
-from dnnc.tuning.processor import matrix_unit
 
 __all__ = ["BUDGET", "Scheme", "build_fetch", "build_products", "build_spread"]
 
@@ -100,14 +101,14 @@ class Scheme:
     @property
     def weight_pieces(self) -> int:
         """Bytes of all weights, split for the matrix unit."""
-        return self.count**2 * self.filled_outputs // 16 * piece_bytes(self.filled)
+        return self.count**2 * self.filled_outputs // SIDE * piece_bytes(self.filled)
 
     @property
     def unit(self) -> bool:
         """Whether products of the image are taken on the matrix unit: where channels fill its tiles
         and split weights stay in the second-level cache."""
-        fitting = self.filled >= 32 and self.weight_pieces <= _PIECES
-        return self.dtype == "f32" and fitting and matrix_unit()
+        fitting = self.filled >= CHUNK and self.weight_pieces <= _PIECES
+        return self.dtype == "f32" and fitting and unit_usable()
 
     @property
     def across(self) -> int:

@@ -15,7 +15,8 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
 from dnnc.kernels.epilogue import Epilogue, Region, build_finish, epilogue_arguments
-from dnnc.kernels.unit.product import piece_bytes
+from dnnc.kernels.unit.product import PAIR, piece_bytes
+from dnnc.kernels.unit.sizes import CHUNK, LINE, SIDE
 from dnnc.kernels.winograd.blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 
 __all__ = ["winograd_calls"]
@@ -103,7 +104,7 @@ def _bands(scheme: Scheme) -> int:
 
 def _rows(scheme: Scheme) -> int:
     """Rows that are multiplied at a time."""
-    return 32 if scheme.unit else scheme.rows
+    return PAIR if scheme.unit else scheme.rows
 
 
 def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
@@ -225,7 +226,7 @@ def _build_split_weights(scheme: Scheme) -> Callable[[int, int, int], None]:
         for f in range(count):
             for p in range(first, last):
                 number = f * panels + p
-                to = slot(args, _WEIGHTS) + number * width // 16 * apart
+                to = slot(args, _WEIGHTS) + number * width // SIDE * apart
                 source = slot(args, _PACKED) + number * filled * width * size
                 split_columns(to, apart, source, width * size, filled, width)
         configure()
@@ -240,7 +241,7 @@ def _build_multiply_on_unit(scheme: Scheme) -> Callable[..., None]:
     from dnnc.kernels.unit.product import build_multiply_tiles
     from dnnc.kernels.unit.split import split_rows
 
-    count, size, vector = scheme.count**2, scheme.tile.bytes_each, 64
+    count, size, vector = scheme.count**2, scheme.tile.bytes_each, LINE
     multiply_tiles, fetch = shared(build_multiply_tiles), subroutine(_build_fetch(scheme))
     bytes_of = subroutine(piece_bytes, returns=1)
 
@@ -248,21 +249,21 @@ def _build_multiply_on_unit(scheme: Scheme) -> Callable[..., None]:
         filled, tiles = slot(args, _FILLED), (end - band) * slot(args, _ACROSS)
         width, strip = slot(args, _WIDTH), slot(args, _STRIP)
         panels, apart = (slot(args, _O) + width - 1) // width, bytes_of(filled)
-        chunks, block = (filled + 31) // 32, slot(args, _ROOM) * vector
+        chunks, block = (filled + CHUNK - 1) // CHUNK, slot(args, _ROOM) * vector
         for f in range(count):
             if after:
                 fetch(args, band, end, after, f)
-            b = slot(args, _WEIGHTS) + f * panels * width // 16 * apart
-            for r in range(0, tiles, 32):
-                rows = min(32, tiles - r)
+            b = slot(args, _WEIGHTS) + f * panels * width // SIDE * apart
+            for r in range(0, tiles, PAIR):
+                rows = min(PAIR, tiles - r)
                 a = slot(args, _V) + f * slot(args, _V_STEP) + r * vector
-                split_rows(strip, a, vector, block, min(rows, 16), filled)
-                if rows > 16:
-                    split_rows(strip + apart, a + 16 * vector, vector, block, rows - 16, filled)
+                split_rows(strip, a, vector, block, min(rows, SIDE), filled)
+                if rows > SIDE:
+                    split_rows(strip + apart, a + SIDE * vector, vector, block, rows - SIDE, filled)
                 for p in range(first, last):
                     c = slot(args, _M) + p * slot(args, _M_PANEL) + f * slot(args, _M_STEP)
                     c += r * width * size
-                    own = b + p * width // 16 * apart
+                    own = b + p * width // SIDE * apart
                     multiply_tiles(
                         strip, apart, rows, own, apart, width, chunks, c, width * size, 0, 0
                     )
