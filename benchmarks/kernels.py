@@ -26,7 +26,7 @@ from benchmarks.kernel_cases import FAMILIES, KernelCase
 from benchmarks.machine import busy_seconds, describe, load
 from benchmarks.speed import QUIET
 from dnnc.passes.pipeline import optimize
-from dnnc.program.ceiling import measure_ceiling
+from dnnc.program.ceiling import measure_ceiling, measure_unit_ceiling
 from dnnc.program.executable import Executable
 
 __all__ = ["Rate", "main", "measure"]
@@ -123,11 +123,15 @@ def main() -> None:
     arguments = parse(parser)
     before = load()
     rates = list(sweep(arguments.only, arguments.threads, arguments.seconds))
+    unit = measure_unit_ceiling(arguments.threads)
     if arguments.json:
         found = {"machine": describe(), "threads": arguments.threads, "loads": [before, load()]}
+        found["unit_flops"] = unit
         print(json.dumps({**found, "kernels": [rate.to_json() for rate in rates]}, indent=2))
         return
     show(rates)
+    if unit is not None:
+        print(f"matrix unit {unit / 1e9:.0f} GFLOP/s, each product of float32 as six of bfloat16")
     machine = describe()
     print(f"{machine['processor']}, {arguments.threads} threads, load before: {before}")
 

@@ -1,4 +1,5 @@
-"""What the processor's multiply-add units can do, measured: registers alone, no memory.
+"""What the processor's multiply-add units and its matrix unit can do, measured: registers alone, no
+memory.
 
 Figures of a profile are set against this one, taken in the same run: clock rates differ from
 machine to machine and from minute to minute.
@@ -11,16 +12,21 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from random import Random
 from typing import Any
 
 import llvmlite.binding as llvm
 
-from dnnc.kernels.target import host, target_machine
+from dnnc.kernels.target import host, target_machine, unit_usable
+from dnnc.kernels.unit.sizes import CHUNK, LINE, SIDE
 
-__all__ = ["measure_ceiling"]
+__all__ = ["measure_ceiling", "measure_unit_ceiling"]
 
 #: Independent sums: enough to cover the latency of the units, few enough for every register file.
 _SUMS = 12
+#: Tiles of sums, which take half of the registers of the matrix unit, and products of pieces for
+#: each product of float32.
+_TILES, _PRODUCTS = 4, 6
 _ROUNDS = 7
 _SECONDS = 0.01
 
@@ -30,11 +36,23 @@ def measure_ceiling(threads: int = 1) -> float:
 
     The best of several rounds of about 10 ms each.
     """
-    run, lanes = _loop()
+    lanes = host().lanes(4)
+    return _measured(_loop(_module(lanes)), 2 * _SUMS * lanes, threads)
+
+
+def measure_unit_ceiling(threads: int = 1) -> float | None:
+    """As `measure_ceiling`, for float32 products of pieces on the matrix unit; None without it."""
+    if not unit_usable():
+        return None
+    return _measured(_loop(_unit_module()), _TILES * 2 * SIDE * SIDE * CHUNK / _PRODUCTS, threads)
+
+
+def _measured(run: Callable[[int], float], operations: float, threads: int) -> float:
+    """Operations a second of a loop that does so many in a turn."""
     count = _calibrated(run)
     with ThreadPoolExecutor(threads) as pool:
         best = min(_round(pool, run, threads, count) for _ in range(_ROUNDS))
-    return threads * count * _SUMS * lanes * 2 / best
+    return threads * count * operations / best
 
 
 def _round(
@@ -59,14 +77,14 @@ def _calibrated(run: Callable[[int], float]) -> int:
 
 
 @cache
-def _loop() -> tuple[Callable[[int], float], int]:
-    """The compiled loop, a function of its number of turns, and the floats in one register."""
-    lanes = host().lanes(4)
-    engine = llvm.create_mcjit_compiler(_module(lanes), target_machine())
+def _loop(text: str) -> Callable[[int], float]:
+    """The compiled loop, a function of its number of turns."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    engine = llvm.create_mcjit_compiler(module, target_machine())
     engine.finalize_object()
     signature = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64)
-    function = signature(engine.get_function_address("dnnc_ceiling"))
-    return _Loop(engine, function), lanes
+    return _Loop(engine, signature(engine.get_function_address("dnnc_ceiling")))
 
 
 class _Loop:
@@ -80,7 +98,7 @@ class _Loop:
         return self.function(count)
 
 
-def _module(lanes: int) -> Any:
+def _module(lanes: int) -> str:
     """LLVM code of `_SUMS` chains s = s * 0.5 + 1, vector by vector, whose sum is the result."""
     vector = f"<{lanes} x float>"
     half = f"<{', '.join(['float 0.5'] * lanes)}>"
@@ -122,6 +140,44 @@ def _module(lanes: int) -> Any:
         "  ret float %r",
         "}",
     ]
-    module = llvm.parse_assembly("\n".join(lines))
-    module.verify()
-    return module
+    return "\n".join(lines)
+
+
+def _unit_module() -> str:
+    """LLVM code of products of four tiles of random numbers, which take more power than zeros."""
+    draw = Random(1).randrange
+    # Numbers in bfloat16 between 1 and 2, of either sign.
+    numbers = ", ".join(f"i16 {0x3F80 + draw(128) + 0x8000 * draw(2)}" for _ in range(2 * SIDE**2))
+    widths = [LINE, 0] * 8
+    table = [1, *[0] * 15, *widths, *[0] * 16, *[SIDE] * 8, *[0] * 8]
+    loads = [
+        f"  call void @llvm.x86.tileloadd64(i8 {register}, ptr @tile, i64 {LINE})"
+        for register in range(_TILES, 8)
+    ]
+    sides = [(i, _TILES + i // 2, _TILES + 2 + i % 2) for i in range(_TILES)]
+    lines = [
+        f"@tile = internal constant [{2 * SIDE**2} x i16] [{numbers}], align 64",
+        f"@table = internal constant [64 x i8] [{', '.join(f'i8 {n}' for n in table)}], align 64",
+        "declare void @llvm.x86.ldtilecfg(ptr)",
+        "declare void @llvm.x86.tilerelease()",
+        "declare void @llvm.x86.tileloadd64(i8, ptr, i64)",
+        "declare void @llvm.x86.tilezero(i8)",
+        "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)",
+        "define float @dnnc_ceiling(i64 %n) {",
+        "entry:",
+        "  call void @llvm.x86.ldtilecfg(ptr @table)",
+        *loads,
+        *(f"  call void @llvm.x86.tilezero(i8 {i})" for i in range(_TILES)),
+        "  br label %loop",
+        "loop:",
+        "  %k = phi i64 [0, %entry], [%next, %loop]",
+        *(f"  call void @llvm.x86.tdpbf16ps(i8 {c}, i8 {a}, i8 {b})" for c, a, b in sides),
+        "  %next = add i64 %k, 1",
+        "  %more = icmp slt i64 %next, %n",
+        "  br i1 %more, label %loop, label %done",
+        "done:",
+        "  call void @llvm.x86.tilerelease()",
+        "  ret float 0.0",
+        "}",
+    ]
+    return "\n".join(lines)

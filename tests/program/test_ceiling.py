@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dnnc.program.ceiling import measure_ceiling
+import pytest
+
+from dnnc.program.ceiling import measure_ceiling, measure_unit_ceiling
+from dnnc.tuning.processor import matrix_unit
 
 
 def test_the_ceiling_is_that_of_a_processor() -> None:
     # From a small core without vectors to more than any core of today.
     assert 1e9 < measure_ceiling() < 1e12
+
+
+@pytest.mark.skipif(not matrix_unit(), reason="this processor has no matrix unit")
+def test_the_matrix_unit_has_one_of_its_own() -> None:
+    ceiling = measure_unit_ceiling()
+    assert ceiling is not None
+    assert 1e10 < ceiling < 1e13

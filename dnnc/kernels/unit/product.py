@@ -15,7 +15,9 @@ from dnnc.kernels.product import slots
 from dnnc.kernels.unit.sizes import CHUNK, CHUNK_BYTES, FETCHED, SIDE
 
 __all__ = [
+    "PAIR",
     "build_favours_unit",
+    "build_multiply_tiles",
     "column_room",
     "most_pairs",
     "piece_bytes",
@@ -90,9 +92,8 @@ def _build() -> Callable[[int, int, int], int]:
         strips, pairs = (m + SIDE - 1) // SIDE, (n + PAIR - 1) // PAIR
         # Rows of A and of the result then are one thread's, from one product of a network to the
         # next; pieces of B that stay in the cache may be read by all.
-        near = slot(args, slots.PIECES) and bytes_of(slot(args, slots.K)) * pairs * 2 <= slot(
-            args, slots.GROUP
-        )
+        pieces = 2 * pairs * bytes_of(slot(args, slots.K))
+        near = slot(args, slots.PIECES) and pieces <= slot(args, slots.GROUP)
         columns = n >= m and not (near and strips >= threads)
         each, step = (pairs, PAIR) if columns else (strips, SIDE)
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
