@@ -3,7 +3,8 @@
 A thread takes a block of bands (`dnnc.kernels.winograd.blocks`). It transforms the tiles of input
 into matrices V [product, tile, channel]; then, panel by panel of the weights, each is multiplied
 by its packed matrix, and the products [product, tile, output] are transformed back into lines of
-the result. All of a block stays in the second-level cache.
+the result. All of a block stays in the second-level cache. On a matrix unit the tiles of a few rows
+are split once and multiplied by all panels, whose weights each thread has split before.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
 
     spread = subroutine(build_spread(scheme, "bt"))
     panel = subroutine(_build_panel(scheme))
-    multiply, begin, end_all = _multiplying(scheme)
+    multiply, enter, leave = _multiplying(scheme)
     unit = scheme.unit
     vector = scheme.tile.lanes * scheme.tile.bytes_each
 
@@ -127,7 +128,7 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
         if bands * slot(args, _ACROSS) < 8 * threads and panels >= threads:
             start, stop = 0, bands
             first, last = share(panels, 1, tid, threads)
-        begin(args, first, last)
+        enter(args, first, last)
         for band in range(start, stop, most):
             end = min(band + most, stop)
             spread(
@@ -145,7 +146,7 @@ def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
                 if p == first or not unit:
                     multiply(args, band, end, after if p == first else 0, p, last)
                 panel(args, band, end, p)
-        end_all()
+        leave()
         return 0
 
     return kernel
@@ -196,17 +197,17 @@ def _multiplying(scheme: Scheme) -> tuple[Any, Any, Any]:
     from dnnc.kernels.unit.tiles import release
 
     if scheme.unit:
-        multiply, begin = _build_multiply_on_unit(scheme), _build_split_weights(scheme)
-        return subroutine(multiply), subroutine(begin), release
+        multiply, enter = _build_multiply_on_unit(scheme), _build_split_weights(scheme)
+        return subroutine(multiply), subroutine(enter), release
 
     @subroutine
     def nothing() -> None:
         pass
 
-    def begin_nothing(args: int, first: int, last: int) -> None:
+    def enter_nothing(args: int, first: int, last: int) -> None:
         pass
 
-    return subroutine(_build_multiply(scheme)), subroutine(begin_nothing), nothing
+    return subroutine(_build_multiply(scheme)), subroutine(enter_nothing), nothing
 
 
 def _build_split_weights(scheme: Scheme) -> Callable[[int, int, int], None]:
