@@ -29,11 +29,11 @@ CASES = [
     (3, 32, 64, 14, 14, 5, 2, (2, 2, 2, 2)),
     (0, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
 ]
-#: Channels that fill tiles of a matrix unit, or one and a half; few bands, whose panels are shared.
+#: Enough channels, outputs and tiles for a matrix unit.
 UNIT = [
-    (2, 33, 17, 13, 11, 3, 4, (1, 1, 1, 1)),
-    (7, 48, 32, 7, 9, 3, 2, (0, 1, 1, 0)),
-    (1, 32, 96, 4, 4, 3, 4, (1, 1, 1, 1)),
+    (2, 33, 50, 19, 17, 3, 2, (1, 1, 1, 1)),
+    (4, 64, 32, 13, 11, 5, 2, (2, 1, 2, 2)),
+    (7, 48, 48, 9, 9, 3, 2, (0, 1, 1, 0)),
 ]
 #: So many outputs that threads share them in groups.
 MANY = [(3, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1)), (0, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1))]

@@ -29,6 +29,8 @@ BUDGET = 512 * 1024
 
 #: Most bytes of weights that are split for the matrix unit.
 _PIECES = 512 * 1024
+#: Least channels times outputs for it.
+_OFTEN = 2048
 #: Widths of panels (`dnnc.ops.channels_last.panel_width`).
 _WIDTHS = (16, 32)
 
@@ -105,10 +107,11 @@ class Scheme:
 
     @property
     def unit(self) -> bool:
-        """Whether products of the image are taken on the matrix unit: where channels fill its tiles
-        and split weights stay in the second-level cache."""
-        fitting = self.filled >= CHUNK and self.weight_pieces <= _PIECES
-        return self.dtype == "f32" and fitting and unit_usable()
+        """Whether products of the image may be taken on the matrix unit: where channels fill its
+        tiles, each is multiplied often enough for splitting to pay, and split weights stay in the
+        second-level cache."""
+        often = self.filled >= CHUNK and self.filled * self.filled_outputs >= _OFTEN
+        return self.dtype == "f32" and often and self.weight_pieces <= _PIECES and unit_usable()
 
     @property
     def across(self) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
-from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch, make_kernel
+from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Kernel, Scratch, make_kernel
+from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, build_finish, epilogue_arguments
 from dnnc.kernels.unit.product import PAIR, piece_bytes
 from dnnc.kernels.unit.sizes import CHUNK, LINE, SIDE
@@ -24,7 +25,9 @@ __all__ = ["winograd_calls"]
 
 _OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH, _M_PANEL = range(12, 21)
-_SLAB, _V, _M, _RESULT, _REGION, _WEIGHTS, _STRIP, _STREAMS = range(21, 29)
+_SLAB, _V, _M, _RESULT, _REGION, _WEIGHTS, _STRIP, _UNIT, _STREAMS = range(21, 30)
+#: Least tiles of a convolution on the matrix unit, for which each thread splits the weights.
+_LEAST_TILES = 128
 #: Bytes of weights that stay in the second-level cache beside a block, and how many tiles are
 #: multiplied by a weight in the time in which it comes from the next one.
 _KEPT, _STREAMING = 1024 * 1024, 12
@@ -60,16 +63,19 @@ def winograd_calls(
         ),
         Scratch(dim(scheme.weight_pieces if unit else 1), per_thread=True),
         Scratch(dim(2 * piece_bytes(scheme.filled)), per_thread=True),
+        Code(_kernel(scheme, True)) if unit else Integer.of(0),
         *_streams(y, epilogue),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
-    kernel = make_kernel(
-        "winograd", lambda: _build(scheme), *scheme.code, scheme.unit, unrolled=False
-    )
-    return [Call(kernel, arguments, flops, in_place)]
+    return [Call(_kernel(scheme, False), arguments, flops, in_place)]
+
+
+def _kernel(scheme: Scheme, unit: bool) -> Kernel:
+    """The kernel on the matrix unit, or that which calls it where there are enough tiles."""
+    return make_kernel("winograd", lambda: _build(scheme, unit), *scheme.code, unit, unrolled=False)
 
 
 def _streams(y: Value, epilogue: Epilogue | None) -> list[Argument]:
@@ -108,21 +114,24 @@ def _rows(scheme: Scheme) -> int:
     return PAIR if scheme.unit else scheme.rows
 
 
-def _build(scheme: Scheme) -> Callable[[int, int, int], int]:
+def _build(scheme: Scheme, unit: bool) -> Callable[[int, int, int], int]:
     """The driver. Threads share the bands; or else, where those are few, the panels."""
-    from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.intrinsics import call_kernel, share, slot
     from dnnc.kernels.subroutine import subroutine
 
     spread = subroutine(build_spread(scheme, "bt"))
     panel = subroutine(_build_panel(scheme))
-    multiply, enter, leave = _multiplying(scheme)
-    unit = scheme.unit
+    multiply, enter, leave = _multiplying(scheme, unit)
     vector = scheme.tile.lanes * scheme.tile.bytes_each
 
     def kernel(args: int, tid: int, threads: int) -> int:
         width = slot(args, _WIDTH)
         most, bands = slot(args, _BANDS), slot(args, _N) * slot(args, _DOWN)
         panels = (slot(args, _O) + width - 1) // width
+        enough = bands * slot(args, _ACROSS) >= _LEAST_TILES
+        if not unit and slot(args, _UNIT) and enough:
+            call_kernel(slot(args, _UNIT), args, tid, threads)
+            return 0
         start, stop = share(bands, 1, tid, threads)
         first, last = 0, panels
         if bands * slot(args, _ACROSS) < 8 * threads and panels >= threads:
@@ -190,13 +199,13 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
     return panel
 
 
-def _multiplying(scheme: Scheme) -> tuple[Any, Any, Any]:
+def _multiplying(scheme: Scheme, unit: bool) -> tuple[Any, Any, Any]:
     """What multiplies, `f(args, band, end, after, p, last)`; what is to be done before,
     `f(args, first, last)` for the panels from `first` to `last`; and what afterwards, `f()`."""
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.unit.tiles import release
 
-    if scheme.unit:
+    if unit:
         multiply, enter = _build_multiply_on_unit(scheme), _build_split_weights(scheme)
         return subroutine(multiply), subroutine(enter), release
 
@@ -296,7 +305,7 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
                 fetch(args, band, end, after, f)
             a = slot(args, _V) + f * slot(args, _V_STEP)
             b = slot(args, _PACKED) + (f * panels + p) * filled * width * size
-            c = slot(args, _M) + f * slot(args, _M_STEP)
+            c = slot(args, _M) + p * slot(args, _M_PANEL) + f * slot(args, _M_STEP)
             products(tiles, width, a, block, filled // lanes, lanes, b, c, 0)
 
     return multiply
