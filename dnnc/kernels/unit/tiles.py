@@ -131,7 +131,7 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
                     held[register] = side, number, piece
             _call(builder, "tdpbf16ps", *map(_I8, (tile, *(side[0] for side in sides))))
         # Where nothing was stored for 2000 cycles, the next tile to be stored holds everything up
-        # for 1000 (measured on a Granite Rapids). So one is stored now and then, to a line.
+        # for 1000 (measured on an Intel Xeon). So one is stored now and then, to a line.
         with builder.if_then(builder.trunc(turn.index, I1)):
             _call(builder, "tilestored64", _I8(rows * columns), line, I64(0))
         step = I64(CHUNK_BYTES)
