@@ -18,7 +18,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from dnnc.kernels.target import host, target_machine, unit_usable
-from dnnc.kernels.unit.sizes import CHUNK, LINE, SIDE
+from dnnc.kernels.unit.sizes import CHUNK, LINE, SETTINGS, SIDE
 
 __all__ = ["measure_ceiling", "measure_unit_ceiling"]
 
@@ -120,24 +120,34 @@ def _module(lanes: int) -> str:
         f"  %t{i} = fadd {vector} {'%q0' if i == 1 else f'%t{i - 1}'}, %q{i}"
         for i in range(1, _SUMS)
     ]
+    return _function(
+        declared=[f"declare {vector} @{fma}({vector}, {vector}, {vector})"],
+        before=[*numbers, *starts],
+        turn=[*phis, *steps],
+        after=[*totals, f"  %r = extractelement {vector} %t{_SUMS - 1}, i64 0"],
+        result="%r",
+    )
+
+
+def _function(
+    declared: list[str], before: list[str], turn: list[str], after: list[str], result: str
+) -> str:
+    """A function of its number of turns, what is done before and after them, and its result."""
     lines = [
-        f"declare {vector} @{fma}({vector}, {vector}, {vector})",
+        *declared,
         "define float @dnnc_ceiling(i64 %n) {",
         "entry:",
-        *numbers,
-        *starts,
+        *before,
         "  br label %loop",
         "loop:",
         "  %k = phi i64 [0, %entry], [%next, %loop]",
-        *phis,
-        *steps,
+        *turn,
         "  %next = add i64 %k, 1",
         "  %more = icmp slt i64 %next, %n",
         "  br i1 %more, label %loop, label %done",
         "done:",
-        *totals,
-        f"  %r = extractelement {vector} %t{_SUMS - 1}, i64 0",
-        "  ret float %r",
+        *after,
+        f"  ret float {result}",
         "}",
     ]
     return "\n".join(lines)
@@ -148,36 +158,28 @@ def _unit_module() -> str:
     draw = Random(1).randrange
     # Numbers in bfloat16 between 1 and 2, of either sign.
     numbers = ", ".join(f"i16 {0x3F80 + draw(128) + 0x8000 * draw(2)}" for _ in range(2 * SIDE**2))
-    widths = [LINE, 0] * 8
-    table = [1, *[0] * 15, *widths, *[0] * 16, *[SIDE] * 8, *[0] * 8]
     loads = [
         f"  call void @llvm.x86.tileloadd64(i8 {register}, ptr @tile, i64 {LINE})"
         for register in range(_TILES, 8)
     ]
     sides = [(i, _TILES + i // 2, _TILES + 2 + i % 2) for i in range(_TILES)]
-    lines = [
-        f"@tile = internal constant [{2 * SIDE**2} x i16] [{numbers}], align 64",
-        f"@table = internal constant [64 x i8] [{', '.join(f'i8 {n}' for n in table)}], align 64",
-        "declare void @llvm.x86.ldtilecfg(ptr)",
-        "declare void @llvm.x86.tilerelease()",
-        "declare void @llvm.x86.tileloadd64(i8, ptr, i64)",
-        "declare void @llvm.x86.tilezero(i8)",
-        "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)",
-        "define float @dnnc_ceiling(i64 %n) {",
-        "entry:",
-        "  call void @llvm.x86.ldtilecfg(ptr @table)",
-        *loads,
-        *(f"  call void @llvm.x86.tilezero(i8 {i})" for i in range(_TILES)),
-        "  br label %loop",
-        "loop:",
-        "  %k = phi i64 [0, %entry], [%next, %loop]",
-        *(f"  call void @llvm.x86.tdpbf16ps(i8 {c}, i8 {a}, i8 {b})" for c, a, b in sides),
-        "  %next = add i64 %k, 1",
-        "  %more = icmp slt i64 %next, %n",
-        "  br i1 %more, label %loop, label %done",
-        "done:",
-        "  call void @llvm.x86.tilerelease()",
-        "  ret float 0.0",
-        "}",
-    ]
-    return "\n".join(lines)
+    table = ", ".join(f"i8 {byte}" for byte in SETTINGS)
+    return _function(
+        declared=[
+            f"@tile = internal constant [{2 * SIDE**2} x i16] [{numbers}], align 64",
+            f"@table = internal constant [{len(SETTINGS)} x i8] [{table}], align 64",
+            "declare void @llvm.x86.ldtilecfg(ptr)",
+            "declare void @llvm.x86.tilerelease()",
+            "declare void @llvm.x86.tileloadd64(i8, ptr, i64)",
+            "declare void @llvm.x86.tilezero(i8)",
+            "declare void @llvm.x86.tdpbf16ps(i8, i8, i8)",
+        ],
+        before=[
+            "  call void @llvm.x86.ldtilecfg(ptr @table)",
+            *loads,
+            *(f"  call void @llvm.x86.tilezero(i8 {i})" for i in range(_TILES)),
+        ],
+        turn=[f"  call void @llvm.x86.tdpbf16ps(i8 {c}, i8 {a}, i8 {b})" for c, a, b in sides],
+        after=["  call void @llvm.x86.tilerelease()"],
+        result="0.0",
+    )

@@ -81,6 +81,7 @@ def _unit_permitted() -> bool:
     return bool(request == 0)
 
 
+@cache
 def _described() -> dict[str, str]:
     """Linux' description of the first processor; empty elsewhere."""
     try:

@@ -226,7 +226,6 @@ def test_pieces_of_nothing(run_node):
 SWITCHED = """
 import os
 from dnnc.kernels.target import unit_usable
-from dnnc.passes.pipeline import optimize
 from dnnc.tuning.processor import matrix_unit
 
 assert matrix_unit() and unit_usable()
@@ -239,7 +238,6 @@ assert not matrix_unit() and not unit_usable()
 NARROW_BEFORE = """
 import os
 from dnnc.kernels.target import host, unit_usable
-from dnnc.passes.pipeline import optimize
 from dnnc.tuning.processor import matrix_unit
 
 assert host().vector_bits == 256

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dnnc.ir.dims import dim
-from dnnc.kernels.winograd import blocks
+from dnnc.kernels.code import Code
+from dnnc.kernels.winograd import blocks, convolve
 from dnnc.kernels.winograd.convolve import winograd_calls
 from dnnc.kernels.winograd.pack import winograd_pack_calls
 from dnnc.kernels.winograd.weight import winograd_weight_calls
@@ -33,7 +34,7 @@ CASES = [
 UNIT = [
     (2, 33, 50, 19, 17, 3, 2, (1, 1, 1, 1)),
     (4, 64, 32, 13, 11, 5, 2, (2, 1, 2, 2)),
-    (7, 48, 48, 9, 9, 3, 2, (0, 1, 1, 0)),
+    (9, 48, 48, 9, 9, 3, 2, (0, 1, 1, 0)),
 ]
 #: So many outputs that threads share them in groups.
 MANY = [(3, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1)), (0, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1))]
@@ -71,10 +72,15 @@ def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
     movement = {"pads": dims(*pads), "outputs": dim(o), "kernel": dims(k, k)}
     y = apply(ConvLast(tile=results, **movement), value_of(x), packed)
     wanted = ConvLast(**movement).evaluate(x.astype("f8"), direct)[0]
+    calls = winograd_calls(y.node.op, *y.node.operands, y)
+    if unit and case in UNIT:
+        assert isinstance(calls[0].arguments[convolve._UNIT], Code)
+        tiles = n * -(-wanted.shape[1] // results) * -(-wanted.shape[2] // results)
+        assert tiles >= convolve._LEAST_TILES
     check(
         run_node,
         y.node,
-        winograd_calls(y.node.op, *y.node.operands, y),
+        calls,
         (x, u),
         wanted,
     )

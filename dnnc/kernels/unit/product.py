@@ -65,8 +65,8 @@ def build_favours_unit() -> Callable[[int, int, int, int], int]:
     cycles; with `pieces` B is split already. It never is without a depth."""
 
     def favours(m: int, n: int, k: int, pieces: int) -> int:
-        tall, wide = (m + 15) // 16 * 16, (n + 15) // 16 * 16
-        deep = (k + 31) // 32 * 32
+        tall, wide = (m + SIDE - 1) // SIDE * SIDE, (n + SIDE - 1) // SIDE * SIDE
+        deep = (k + CHUNK - 1) // CHUNK * CHUNK
         unit = tall * wide * deep // 64 + (m if pieces else m + n) * deep
         return 1 if unit < m * n * k // 24 else 0
 

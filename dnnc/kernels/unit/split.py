@@ -63,11 +63,8 @@ def _write_rows(module: ir.Module, name: str) -> ir.Function:
     def tile(places: list[ir.Value], masks: list[ir.Value | None]) -> None:
         with loop(b, I64(0), rows, 1, places, at_least_once=True) as turn:
             target, at = turn.carried
-            places = [b.inttoptr(part, BYTES) for part in (at, b.add(at, source_part))]
-            pair = [
-                load_at(b, _FLOATS, place, 0, mask)
-                for place, mask in zip(places, masks, strict=True)
-            ]
+            parts = zip((at, b.add(at, source_part)), masks, strict=True)
+            pair = [load_at(b, _FLOATS, b.inttoptr(part, BYTES), 0, mask) for part, mask in parts]
             _store_pieces(b, pair, _FOLLOWING, target)
             turn.following = [b.add(target, I64(LINE)), b.add(at, source_row)]
 

@@ -19,7 +19,15 @@ from numba.core import types
 
 from dnnc.kernels.intrinsics import intrinsic
 from dnnc.kernels.loop_ir import loop
-from dnnc.kernels.unit.sizes import CHUNK_BYTES, FETCHED, LINE, PIECES, SIDE, TILE_BYTES
+from dnnc.kernels.unit.sizes import (
+    CHUNK_BYTES,
+    FETCHED,
+    LINE,
+    PIECES,
+    SETTINGS,
+    SIDE,
+    TILE_BYTES,
+)
 from dnnc.kernels.vector_ir import (
     BYTES,
     FLOATS,
@@ -35,7 +43,6 @@ from dnnc.kernels.vector_ir import (
 )
 
 __all__ = [
-    "FETCHED",
     "add_rows",
     "configure",
     "multiply_pieces",
@@ -57,13 +64,10 @@ def configure(typing_context):  # type: ignore[no-untyped-def]
     """Make the tile registers of this thread whole ones. They are to be released afterwards."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        palette, start = [1], [0]
-        widths = [LINE, 0] * _REGISTERS
-        text = [*palette, *start, *[0] * 14, *widths, *[0] * 16, *[SIDE] * _REGISTERS, *[0] * 8]
-        kind = ir.ArrayType(_I8, len(text))
+        kind = ir.ArrayType(_I8, len(SETTINGS))
         with builder.goto_entry_block():
             table = builder.alloca(kind)
-        builder.store(ir.Constant(kind, text), table)
+        builder.store(ir.Constant(kind, list(SETTINGS)), table)
         _call(builder, "ldtilecfg", builder.bitcast(table, BYTES))
         return context.get_dummy_value()
 
@@ -130,8 +134,8 @@ def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int)
                     _load(builder, register, base, apart, number, piece)
                     held[register] = side, number, piece
             _call(builder, "tdpbf16ps", *map(_I8, (tile, *(side[0] for side in sides))))
-        # Where nothing was stored for 2000 cycles, the next tile to be stored holds everything up
-        # for 1000 (measured on an Intel Xeon). So one is stored now and then, to a line.
+        # Where no tile was stored for long, the next one to be stored holds everything up, as if
+        # the unit had to wake up. So one is stored now and then, to a line of the stack.
         with builder.if_then(builder.trunc(turn.index, I1)):
             _call(builder, "tilestored64", _I8(rows * columns), line, I64(0))
         step = I64(CHUNK_BYTES)

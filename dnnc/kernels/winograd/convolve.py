@@ -62,7 +62,7 @@ def winograd_calls(
             for n in (slab, v_step * products, kept, result, 8 * Region.WORDS)
         ),
         Scratch(dim(scheme.weight_pieces if unit else 1), per_thread=True),
-        Scratch(dim(2 * piece_bytes(scheme.filled)), per_thread=True),
+        Scratch(dim(2 * piece_bytes(scheme.filled) if unit else 1), per_thread=True),
         Code(_kernel(scheme, True)) if unit else Integer.of(0),
         *_streams(y, epilogue),
         Integer.of(int(epilogue is None or epilogue.flat)),
