@@ -23,6 +23,7 @@ from dnnc.kernels.product import matmul as matmul_module
 from dnnc.kernels.product import slots
 from dnnc.kernels.target import Target
 from dnnc.kernels.unit.product import unit_kernel
+from dnnc.kernels.unit.split import Split
 from dnnc.ops.base import TypeRuleError, apply
 from dnnc.ops.linear import matmul
 from dnnc.ops.packed import PackColumns, PackedMatMul
@@ -31,10 +32,14 @@ from dnnc.tuning.processor import matrix_unit
 from tests.kernels.test_matmul import expected, node_of, operands
 from tests.kernels.test_targets import compiled
 
+#: Whatever is stored how, 32 rows or columns stream by. The last block of the deepest sum is one
+#: step deep.
 SIZES = [
-    (1, 1, 1), (16, 16, 32), (17, 1, 33), (1, 17, 5), (15, 31, 64), (33, 32, 31), (48, 49, 96),
-    (64, 64, 832), (65, 97, 833), (130, 20, 1700), (200, 350, 70), (100, 700, 300), (70, 33, 2500),
+    (32, 32, 32), (40, 33, 63), (48, 49, 96), (64, 64, 832), (65, 97, 833), (130, 40, 1700),
+    (200, 350, 70), (600, 90, 40), (100, 700, 300), (70, 33, 2500), (35, 32, 31 * 832 + 1),
 ]  # fmt: skip
+#: Sizes for which what streams by has to be split before.
+SMALL = [(1, 1, 1), (16, 16, 32), (17, 1, 33), (1, 17, 5), (15, 31, 64), (33, 32, 31)]
 UNIT = pytest.mark.skipif(not matrix_unit(), reason="this processor has no matrix unit")
 FLIPS = list(itertools.product([False, True], repeat=2))
 
@@ -101,7 +106,7 @@ def test_batches_and_small_groups(run_node, unit_call, monkeypatch):
 @pytest.mark.parametrize("pieces", [False, True], ids=str)
 @pytest.mark.parametrize("transpose", [False, True], ids=str)
 def test_packed_product(run_node, unit_call, transpose, pieces):
-    for m, n, k in SIZES:
+    for m, n, k in SIZES + SMALL * pieces:
         a, b = operands(DType.F32, (), m, n, k, False, transpose)
         weight = Value(TensorType.make(DType.F32, b.shape))
         pack = apply(PackColumns(transpose, pieces), weight).node
@@ -254,16 +259,33 @@ def test_the_unit_can_be_switched_off(program, bits):
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 1), (1, 2), (1, 1), (1, 4)])
-def test_sums_stay_in_tiles(rows, columns):
+def assembly(rows, columns, splits):
     from dnnc.kernels.unit.tiles import write_multiply_pieces
 
     target = Target("x86_64-unknown-linux-gnu", "sapphirerapids", "", 512, 32)
 
     def write(module: ir.Module) -> ir.Function:
-        return write_multiply_pieces(module, "tile", rows, columns)
+        return write_multiply_pieces(module, "tile", rows, columns, splits)
 
-    text = compiled(write, target)
+    return compiled(write, target)
+
+
+@pytest.mark.parametrize("splits", Split, ids=str)
+def test_numbers_are_split_between_products(splits):
+    """All vector work of a round stands between products, and none is kept on the stack."""
+    text = assembly(2, 2, splits)
+    assert not re.search(r"zmm\d+, \S*\(%rsp|\(%rsp\), %zmm", text)
+    first, *rest = re.split(r"\ttdpbf16ps\t", text)
+    assert len(rest) == 24
+    assert not re.search(r"zmm\d+, \S*\(%r", first)
+    stores = [len(re.findall(r"vmovup[sd]\t%zmm\d+, |vmovdqu64\t%zmm\d+, ", part)) for part in rest]
+    assert sum(stores) == 2 * 3 * 16
+    assert max(stores) <= 6
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (2, 1), (1, 2), (1, 1), (1, 4)])
+def test_sums_stay_in_tiles(rows, columns):
+    text = assembly(rows, columns, None)
     products = re.findall(r"tdpbf16ps\t%tmm(\d), %tmm(\d), %tmm(\d)", text)
     # LLVM may take several steps in one round.
     assert len(products) % (6 * rows * columns) == 0

@@ -93,7 +93,10 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
         unit: int = slot(args, slots.UNIT)
         if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
             return vector
-        if unit and favours_unit(m, n, k, slot(args, slots.PIECES)):
+        if unit and favours_unit(
+            m, n, k, slot(args, slots.FLIP_A), slot(args, slots.FLIP_B), slot(args, slots.WIDTH),
+            slot(args, slots.PIECES),
+        ):  # fmt: skip
             return unit
         if slot(args, slots.FLIP_A):
             return other if m >= two and k > 0 else 0

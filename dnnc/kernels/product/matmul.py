@@ -41,13 +41,8 @@ from dnnc.kernels.product.strips import Strip, strip_kernel
 from dnnc.kernels.product.turned_products import turned_kernel
 from dnnc.kernels.target import second_cache, unit_usable
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
-from dnnc.kernels.unit.product import (
-    PAIR,
-    build_favours_unit,
-    column_room,
-    row_room,
-    unit_kernel,
-)
+from dnnc.kernels.unit.product import may_favour_unit, unit_kernel
+from dnnc.kernels.unit.sizes import fixed_room, ring_room, sums_room
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
 
@@ -102,8 +97,8 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
-    unit = dtype == "f32" and unit_usable() and _may_favour_unit(m, n, depth, pieces)
-    scratch = _scratch(widest, n, depth, flip_a, room, unit)
+    unit = dtype == "f32" and unit_usable() and _may_favour_unit(m, n, depth, layout)
+    scratch = _scratch(widest, m, n, depth, flip_a, room, unit)
     code = (*code, Code(unit_kernel()) if unit else Integer.of(0))
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
@@ -146,16 +141,16 @@ def _order(
     return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
 
 
-def _may_favour_unit(m: Dim, n: Dim, depth: Dim, pieces: bool) -> bool:
+def _may_favour_unit(m: Dim, n: Dim, depth: Dim, layout: tuple[int, ...]) -> bool:
     """Whether a product is one for the matrix unit, with many rows where their number is open."""
     if n.constant is None or depth.constant is None:
         return True
     rows = _MANY if m.constant is None else m.constant
-    return bool(build_favours_unit()(rows, n.constant, depth.constant, pieces))
+    return may_favour_unit(rows, n.constant, depth.constant, *layout)
 
 
 def _scratch(
-    widest: Tile, n: Dim, depth: Dim, flip_a: bool, room: int, unit: bool
+    widest: Tile, m: Dim, n: Dim, depth: Dim, flip_a: bool, room: int, unit: bool
 ) -> Iterator[Scratch]:
     """Memory for panels of B, `room` bytes at least, and all that follows them in the slots."""
     size = widest.bytes_each
@@ -164,13 +159,13 @@ def _scratch(
     # Pairs of vectors: so many hold A, too, where `few_rows` puts it there.
     panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
     if unit:
-        room = max(room, column_room(group, n.constant, longest))
+        fixed = max(m.constant, n.constant) if m.constant and n.constant else None
+        room = max(room, fixed_room(group, fixed, longest))
     rows, sums = 1, max(2 * BLOCK * widest.columns, PIECE) * size
     if unit:
-        assert BLOCK % PAIR == 0
-        rows, sums = row_room(BLOCK, longest), max(sums, BLOCK * PAIR * size)
-    elif flip_a:
-        rows = BLOCK * row_bytes(longest, size)
+        rows, sums = ring_room(), max(sums, sums_room())
+    if flip_a:
+        rows = max(rows, BLOCK * row_bytes(longest, size))
     for count in (
         max(min(panels, group), widest.vectors * vector, room, 1),
         rows,

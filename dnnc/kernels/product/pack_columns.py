@@ -29,7 +29,7 @@ def _build(dtype: str, pieces: bool) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import copy_bytes, share, slot, zero_bytes
     from dnnc.kernels.movement.packing import build_transpose
     from dnnc.kernels.subroutine import shared, subroutine
-    from dnnc.kernels.unit.product import piece_bytes
+    from dnnc.kernels.unit.sizes import piece_bytes
     from dnnc.kernels.unit.split import split_columns
 
     bytes_of = subroutine(piece_bytes, returns=1)

@@ -8,6 +8,10 @@ Imports numba: import it only inside `Kernel.build`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+
 from llvmlite import ir
 
 from dnnc.kernels.intrinsics import intrinsic
@@ -25,7 +29,7 @@ from dnnc.kernels.vector_ir import (
     store_at,
 )
 
-__all__ = ["split_columns", "split_rows"]
+__all__ = ["Split", "split_chunk", "split_columns", "split_rows"]
 
 _LANES = SIDE
 _FLOATS = ir.VectorType(FLOATS["f32"], _LANES)
@@ -38,12 +42,13 @@ _IN_TURN = [2 * (k // 2) + 1 + k % 2 * 2 * _LANES for k in range(2 * _LANES)]
 
 
 @intrinsic
-def split_rows(typing_context, to, source, source_row, source_part, rows, depth):  # type: ignore[no-untyped-def]
-    """`split_rows(to, source, source_row, source_part, rows, depth)`: at most 16 rows of `depth`
-    numbers, `source_row` bytes apart, as tiles of the left operand; zeros up to the end of the last
-    tile. Each 16 numbers of a row are adjacent, and `source_part` bytes from those before."""
+def split_rows(typing_context, to, source, source_row, source_part, rows, chunks, first, stop):  # type: ignore[no-untyped-def]
+    """`split_rows(to, source, source_row, source_part, rows, chunks, first, stop)`: at most 16 rows
+    of `chunks` (at least 1) times 32 numbers, `source_row` bytes apart, as tiles of the left
+    operand. Each 16 numbers of a row are adjacent, and `source_part` bytes from those before. In
+    the place of those of a chunk before the `first` one and from `stop` on stand zeros."""
     name = "dnnc_split_rows"
-    return calling(name, 6, lambda module: _write_rows(module, name))
+    return calling(name, 8, lambda module: _write_rows(module, name))
 
 
 @intrinsic
@@ -56,26 +61,23 @@ def split_columns(typing_context, to, apart, source, source_row, depth, columns)
 
 
 def _write_rows(module: ir.Module, name: str) -> ir.Function:
-    function = internal(module, name, 6)
+    function = internal(module, name, 8)
     b = ir.IRBuilder(function.append_basic_block("entry"))
-    to, source, source_row, source_part, rows, depth = function.args
-
-    def tile(places: list[ir.Value], masks: list[ir.Value | None]) -> None:
-        with loop(b, I64(0), rows, 1, places, at_least_once=True) as turn:
-            target, at = turn.carried
+    to, source, source_row, source_part, rows, chunks, first, stop = function.args
+    masks = [
+        b.and_(lane_mask(b, _LANES, stop, lane), b.not_(lane_mask(b, _LANES, first, lane)))
+        for lane in (0, _LANES)
+    ]
+    two_parts = b.shl(source_part, I64(1))
+    with loop(b, I64(0), chunks, 1, [to, source], at_least_once=True) as turn:
+        with loop(b, I64(0), rows, 1, turn.carried, at_least_once=True) as inner:
+            target, at = inner.carried
             parts = zip((at, b.add(at, source_part)), masks, strict=True)
             pair = [load_at(b, _FLOATS, b.inttoptr(part, BYTES), 0, mask) for part, mask in parts]
             _store_pieces(b, pair, _FOLLOWING, target)
-            turn.following = [b.add(target, I64(LINE)), b.add(at, source_row)]
-
-    whole, two_parts = b.sdiv(depth, I64(CHUNK)), b.shl(source_part, I64(1))
-    with loop(b, I64(0), whole, 1, [to, source]) as turn:
-        tile(turn.carried, [None, None])
+            inner.following = [b.add(target, I64(LINE)), b.add(at, source_row)]
         target, at = turn.carried
         turn.following = [b.add(target, I64(CHUNK_BYTES)), b.add(at, two_parts)]
-    left = b.sub(depth, b.mul(whole, I64(CHUNK)))
-    with b.if_then(b.icmp_signed(">", left, I64(0))):
-        tile(turn.carried, [lane_mask(b, _LANES, left, first) for first in (0, _LANES)])
     b.ret_void()
     return function
 
@@ -113,6 +115,67 @@ def _write_columns(module: ir.Module, name: str) -> ir.Function:
         down.following = [b.add(at, step) for at, step in zip(down.carried, further, strict=True)]
     b.ret_void()
     return function
+
+
+class Split(Enum):
+    """Which operand is split while it is multiplied by.
+
+    Of COLUMNS, the right operand, a tile is 32 rows of 16 numbers; where less than a chunk is left
+    it is the last 32 rows, some of which were there before: the left operand has zeros for them. Of
+    ROWS, the left operand, it is 16 rows of 32 numbers, of which those that are left are read.
+    """
+
+    ROWS = "rows"
+    COLUMNS = "columns"
+
+    @property
+    def side(self) -> str:
+        """The name of the operand among those of a product of tiles."""
+        return "a" if self is Split.ROWS else "b"
+
+
+def split_chunk(
+    b: ir.IRBuilder,
+    splits: Split,
+    target: ir.Value,
+    apart: ir.Value,
+    index: ir.Value,
+    last: ir.Value,
+    arguments: Sequence[ir.Value],
+) -> list[Callable[[], None]]:
+    """Steps that write code to split one chunk of two tiles, which go to `target`, `apart` bytes
+    from each other: the one with that `index` from the source on, or if `last` what is after.
+
+    The arguments are those that `multiply_splitting` has more than `multiply_pieces`.
+    """
+    source, row, tile, left, after, after_left = arguments
+    done = b.shl(index, I64(5))
+    if splits is Split.COLUMNS:
+        most = b.sub(left, I64(CHUNK))
+        rows = b.select(b.icmp_signed("<", done, most), done, most)
+        at = b.select(last, after, b.add(source, b.mul(rows, row)))
+        masks: list[ir.Value | None] = [None, None]
+    else:
+        at = b.select(last, after, b.add(source, b.shl(done, I64(2))))
+        some = b.select(last, after_left, b.sub(left, done))
+        some = b.select(b.icmp_signed("<", some, I64(CHUNK)), some, I64(CHUNK))
+        masks = [lane_mask(b, _LANES, some, first) for first in (0, _LANES)]
+
+    def part(j: int, u: int) -> None:
+        """One row of the three tiles of pieces of tile `j`."""
+        place = b.add(at, b.mul(tile, I64(j)))
+        if splits is Split.COLUMNS:
+            parts = [b.add(place, b.mul(row, I64(2 * u + k))) for k in range(2)]
+        else:
+            parts = [b.add(b.add(place, b.mul(row, I64(u))), I64(k * LINE)) for k in range(2)]
+        pair = [
+            load_at(b, _FLOATS, b.inttoptr(one, BYTES), 0, mask)
+            for one, mask in zip(parts, masks, strict=True)
+        ]
+        order = _IN_TURN if splits is Split.COLUMNS else _FOLLOWING
+        _store_pieces(b, pair, order, b.add(b.add(target, b.mul(apart, I64(j))), I64(u * LINE)))
+
+    return [partial(part, j, u) for j in range(2) for u in range(SIDE)]
 
 
 def _store_pieces(b: ir.IRBuilder, pair: list[ir.Value], order: list[int], to: ir.Value) -> None:

@@ -10,6 +10,7 @@ Imports numba: import it only inside `Kernel.build`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from itertools import product
 from typing import Any, TypeAlias
@@ -23,11 +24,13 @@ from dnnc.kernels.unit.sizes import (
     CHUNK_BYTES,
     FETCHED,
     LINE,
+    PAIR,
     PIECES,
     SETTINGS,
     SIDE,
     TILE_BYTES,
 )
+from dnnc.kernels.unit.split import Split, split_chunk
 from dnnc.kernels.vector_ir import (
     BYTES,
     FLOATS,
@@ -44,14 +47,18 @@ from dnnc.kernels.vector_ir import (
 
 __all__ = [
     "add_rows",
+    "build_multiply_tiles",
     "configure",
     "multiply_pieces",
+    "multiply_splitting",
     "release",
     "write_multiply_pieces",
 ]
 
 _I8 = BYTES.pointee
 _REGISTERS = 8
+#: Integers that products of tiles take, and those more that split as they go.
+_ARGUMENTS, _MORE_ARGUMENTS = 12, 6
 #: Which piece of the left operand is multiplied by which of the right one: the smallest products
 #: first. From one to the next one side changes.
 _STEPS: tuple[tuple[int, int], ...] = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
@@ -87,69 +94,153 @@ def release(typing_context):  # type: ignore[no-untyped-def]
 
 @cache
 def multiply_pieces(rows: int, columns: int) -> Any:
-    """The intrinsic `f(chunks, a, a_apart, b, b_apart, c, c_row, lines, count)`: a product of
-    `rows` by `columns` tiles, at most two each or one by four, stored at `c`, whose rows are
-    `c_row` bytes apart.
+    """The intrinsic `f(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)`: a
+    product of `rows` by `columns` tiles, at most two each or one by four, stored at `c`, whose rows
+    are `c_row` bytes apart; added to what is there where `add` is not 0.
 
     The depth is `chunks` (at least 1) times 32. The tiles of the left operand with the same 16 rows
     are chunk after chunk from `a` on, the next rows `a_apart` bytes further on; so it is with the
-    columns of the right operand and `b`. The order of a sum depends on nothing but the chunks. The
-    cache lines at the `count` addresses of a table at `lines` are fetched meanwhile, `FETCHED` for
-    each chunk; as many entries more are read.
+    columns of the right operand and `b`. An operand may lie in a ring: behind the chunk that ends
+    at `end` follows the one `ring` bytes before. The order of a sum depends on nothing but the
+    chunks. The cache lines at the `count` addresses of a table at `lines` are fetched meanwhile,
+    `FETCHED` for each chunk; as many entries more are read.
     """
     name = f"dnnc_pieces_{rows}x{columns}"
 
     @intrinsic
-    def multiply(typing_context, chunks, a, a_apart, b, b_apart, c, c_row, lines, count):  # type: ignore[no-untyped-def]
+    def multiply(  # type: ignore[no-untyped-def]
+        typing_context, chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count
+    ):
         def write(module: ir.Module) -> ir.Function:
             return write_multiply_pieces(module, name, rows, columns)
 
-        return calling(name, 9, write)
+        return calling(name, _ARGUMENTS, write)
 
     return multiply
 
 
-def write_multiply_pieces(module: ir.Module, name: str, rows: int, columns: int) -> ir.Function:
-    """Write the function that `multiply_pieces` calls into a module of LLVM code."""
-    function = internal(module, name, 9)
+@cache
+def multiply_splitting(splits: Split) -> Any:
+    """The intrinsic `f(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count,
+    source, row, tile, left, after, after_left)`: as `multiply_pieces(2, 2)`, by an operand in a
+    ring of which only the first chunk is split before.
+
+    While a chunk is multiplied, the one that follows it in the ring is split; the last time what
+    is `after`. Others are from `source` on, where `left` steps of the depth are left, and
+    `after_left` after that. Rows are `row` bytes apart, and tiles `tile`. The `Split` tells which
+    operand it is, and what happens where less than a chunk is left.
+    """
+    name = f"dnnc_splitting_{splits.value}"
+
+    @intrinsic
+    def multiply(  # type: ignore[no-untyped-def]
+        typing_context, chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count,
+        source, row, tile, left, after, after_left
+    ):  # fmt: skip
+        def write(module: ir.Module) -> ir.Function:
+            return write_multiply_pieces(module, name, 2, 2, splits)
+
+        return calling(name, _ARGUMENTS + _MORE_ARGUMENTS, write)
+
+    return multiply
+
+
+def build_multiply_tiles() -> Callable[..., None]:
+    """`f(chunks, a, a_apart, rows, b, b_apart, columns, end, ring, c, c_row, add, lines, count)`:
+    at most 32 rows of A by at most two panels of B, or four where there is one strip of rows; see
+    `multiply_pieces`."""
+    square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
+    four, two, one = (multiply_pieces(1, columns) for columns in (4, 2, 1))
+
+    def multiply_tiles(
+        chunks: int, a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int, end: int,
+        ring: int, c: int, c_row: int, add: int, lines: int, count: int,
+    ) -> None:  # fmt: skip
+        if rows > SIDE:
+            if columns > SIDE:
+                square(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+            else:
+                high(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+        elif columns > 3 * SIDE:
+            four(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+        else:
+            if columns > SIDE:
+                two(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+            if columns <= SIDE or columns > PAIR:
+                done = columns // PAIR
+                b, c = b + 2 * done * b_apart, c + done * 4 * PAIR
+                one(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, 0, 0)
+
+    return multiply_tiles
+
+
+def write_multiply_pieces(
+    module: ir.Module, name: str, rows: int, columns: int, splits: Split | None = None
+) -> ir.Function:
+    """Write the function that `multiply_pieces`, or `multiply_splitting`, calls into a module of
+    LLVM code."""
+    function = internal(module, name, _ARGUMENTS + (_MORE_ARGUMENTS if splits else 0))
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    chunks, a, a_apart, b, b_apart, c, c_row, lines, count = function.args
-    sums = [[i * columns + j for j in range(columns)] for i in range(rows)]
-    steps = _steps(rows, columns)
-    for row in sums:
-        for tile in row:
-            _call(builder, "tilezero", _I8(tile))
+    arguments = function.args[:_ARGUMENTS]
+    chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count = arguments
+    apart = {"a": a_apart, "b": b_apart}
+    products = _products(rows, columns)
+    sums = [
+        (
+            i * columns + j,
+            builder.add(c, builder.add(builder.mul(c_row, I64(i * SIDE)), I64(j * LINE))),
+        )
+        for i, j in product(range(rows), range(columns))
+    ]
+    with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (adding, starting):
+        with adding:
+            for tile, place in sums:
+                _call(builder, "tileloadd64", _I8(tile), builder.inttoptr(place, BYTES), c_row)
+        with starting:
+            for tile, _ in sums:
+                _call(builder, "tilezero", _I8(tile))
     line = builder.alloca(ir.ArrayType(_I8, LINE))
     line.align = LINE
     line = builder.bitcast(line, BYTES)
     with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
-        a_now, b_now = turn.carried
+        now = dict(zip("ab", turn.carried, strict=True))
+        following = {side: _next(builder, place, end, ring) for side, place in now.items()}
         _fetch(builder, lines, count, turn.index)
+        work: list[Callable[[], None]] = []
+        if splits:
+            last = builder.icmp_signed("==", turn.index, builder.sub(chunks, I64(1)))
+            target = following[splits.side], apart[splits.side]
+            work = split_chunk(
+                builder, splits, *target, turn.index, last, function.args[_ARGUMENTS:]
+            )
         held: dict[int, tuple[str, int, int]] = {}
-        for tile, *sides in steps:
+        for k, (tile, *sides) in enumerate(products):
             for register, side, number, piece in sides:
                 # A tile is loaded just before its first product.
                 if held.get(register) != (side, number, piece):
-                    base, apart = (a_now, a_apart) if side == "a" else (b_now, b_apart)
-                    _load(builder, register, base, apart, number, piece)
+                    _load(builder, register, now[side], apart[side], number, piece)
                     held[register] = side, number, piece
             _call(builder, "tdpbf16ps", *map(_I8, (tile, *(side[0] for side in sides))))
+            for step in work[k * len(work) // len(products) : (k + 1) * len(work) // len(products)]:
+                step()
         # Where no tile was stored for long, the next one to be stored holds everything up, as if
         # the unit had to wake up. So one is stored now and then, to a line of the stack.
         with builder.if_then(builder.trunc(turn.index, I1)):
             _call(builder, "tilestored64", _I8(rows * columns), line, I64(0))
-        step = I64(CHUNK_BYTES)
-        turn.following = [builder.add(a_now, step), builder.add(b_now, step)]
-    for i, row in enumerate(sums):
-        at = builder.add(c, builder.mul(c_row, I64(i * SIDE)))
-        for j, tile in enumerate(row):
-            place = builder.inttoptr(builder.add(at, I64(j * LINE)), BYTES)
-            _call(builder, "tilestored64", _I8(tile), place, c_row)
+        turn.following = list(following.values())
+    for tile, place in sums:
+        _call(builder, "tilestored64", _I8(tile), builder.inttoptr(place, BYTES), c_row)
     builder.ret_void()
     return function
 
 
-def _steps(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:
+def _next(b: ir.IRBuilder, place: ir.Value, end: ir.Value, ring: ir.Value) -> ir.Value:
+    """The place of the chunk behind another one."""
+    following = b.add(place, I64(CHUNK_BYTES))
+    return b.select(b.icmp_signed("==", following, end), b.sub(following, ring), following)
+
+
+def _products(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:
     """The products of a round: the tile that they are added to, and both of their sides."""
     first = rows * columns
     if rows * columns + rows + columns <= _REGISTERS:

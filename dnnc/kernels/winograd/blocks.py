@@ -16,8 +16,7 @@ from dnnc.ir.dims import ceil_div
 from dnnc.ir.graph import Value
 from dnnc.kernels.target import unit_usable
 from dnnc.kernels.tiles import Tile, tiles
-from dnnc.kernels.unit.product import piece_bytes
-from dnnc.kernels.unit.sizes import CHUNK, SIDE
+from dnnc.kernels.unit.sizes import CHUNK, SIDE, piece_bytes
 from dnnc.ops.winograd import Winograd, winograd
 
 __all__ = ["BUDGET", "Scheme", "build_fetch", "build_products", "build_spread"]

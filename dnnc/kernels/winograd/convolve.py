@@ -17,8 +17,7 @@ from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Kernel, Scratch, make_kernel
 from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, build_finish, epilogue_arguments
-from dnnc.kernels.unit.product import PAIR, piece_bytes
-from dnnc.kernels.unit.sizes import CHUNK, LINE, SIDE
+from dnnc.kernels.unit.sizes import CHUNK, LINE, PAIR, SIDE, piece_bytes
 from dnnc.kernels.winograd.blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 
 __all__ = ["winograd_calls"]
@@ -248,10 +247,11 @@ def _build_multiply_on_unit(scheme: Scheme) -> Callable[..., None]:
     """`f(args, band, end, after, first, last)`: the products of V by the matrices of panels."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import shared, subroutine
-    from dnnc.kernels.unit.product import build_multiply_tiles
-    from dnnc.kernels.unit.split import split_rows
+    from dnnc.kernels.unit.operands import build_split_strip
+    from dnnc.kernels.unit.tiles import build_multiply_tiles
 
     count, size, vector = scheme.count**2, scheme.tile.bytes_each, LINE
+    split_strip = shared(build_split_strip)
     multiply_tiles, fetch = shared(build_multiply_tiles), subroutine(_build_fetch(scheme))
     bytes_of = subroutine(piece_bytes, returns=1)
 
@@ -267,15 +267,29 @@ def _build_multiply_on_unit(scheme: Scheme) -> Callable[..., None]:
             for r in range(0, tiles, PAIR):
                 rows = min(PAIR, tiles - r)
                 a = slot(args, _V) + f * slot(args, _V_STEP) + r * vector
-                split_rows(strip, a, vector, block, min(rows, SIDE), filled)
+                split_strip(strip, a, vector, block, min(rows, SIDE), filled)
                 if rows > SIDE:
-                    split_rows(strip + apart, a + SIDE * vector, vector, block, rows - SIDE, filled)
+                    a += SIDE * vector
+                    split_strip(strip + apart, a, vector, block, rows - SIDE, filled)
                 for p in range(first, last):
                     c = slot(args, _M) + p * slot(args, _M_PANEL) + f * slot(args, _M_STEP)
                     c += r * width * size
                     own = b + p * width // SIDE * apart
                     multiply_tiles(
-                        strip, apart, rows, own, apart, width, chunks, c, width * size, 0, 0
+                        chunks,
+                        strip,
+                        apart,
+                        rows,
+                        own,
+                        apart,
+                        width,
+                        0,
+                        0,
+                        c,
+                        width * size,
+                        0,
+                        0,
+                        0,
                     )
 
     return multiply

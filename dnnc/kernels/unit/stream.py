@@ -1,0 +1,170 @@
+"""The loops over what streams by in a product on the matrix unit.
+
+The builders return plain functions for Numba to compile into a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dnnc.kernels.product import slots
+from dnnc.kernels.unit.places import (
+    Stream,
+    build_chunk,
+    build_place,
+    build_steps,
+    build_wide,
+)
+from dnnc.kernels.unit.sizes import (
+    BLOCK,
+    CHUNK,
+    CHUNK_BYTES,
+    FETCHED,
+    LINE,
+    PAIR,
+    PART,
+    RING,
+    RING_APART,
+    SIDE,
+    piece_bytes,
+)
+from dnnc.kernels.unit.sums import build_announce, build_deliver, build_sums
+
+__all__ = ["build_stream"]
+
+
+def build_stream() -> Callable[[int, int, int], None]:
+    """`f(args, words, start)`: multiply what is fixed by all that streams by, from `start` on."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    place_of, wide_of = subroutine(build_place(), returns=1), subroutine(build_wide(), returns=1)
+    begin, multiply = subroutine(_build_begin()), subroutine(_build_multiply())
+
+    def stream(args: int, words: int, start: int) -> None:
+        chunks = (slot(words, Stream.DEPTH) + CHUNK - 1) // CHUNK
+        wide, ring, split = wide_of(args, words), slot(args, slots.ROWS), slot(args, slots.PIECES)
+        whole = split or slot(words, Stream.COUNT) <= PAIR
+        parts = 1 if whole else (chunks + PART - 1) // PART
+        part, moving = (chunks + parts - 1) // parts, ring
+        if not split:
+            begin(args, words, start)
+        for j in range(start, slot(words, Stream.END), wide):
+            if split:
+                moving = place_of(args, words, j)
+            for q in range(0, chunks, part):
+                some = min(part, chunks - q)
+                multiply(args, words, j, q, some, moving)
+                if not split:
+                    moving = ring + (moving - ring + some * CHUNK_BYTES) % RING
+
+    return stream
+
+
+def _build_begin() -> Callable[[int, int, int], None]:
+    """`f(args, words, start)`: split the first chunk of what streams by."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.unit.split import split_columns, split_rows
+
+    chunk_of = subroutine(build_chunk(), returns=1)
+    steps_of = subroutine(build_steps(), returns=2)
+
+    def begin(args: int, words: int, start: int) -> None:
+        row, tile = steps_of(args, words)
+        to, at = slot(args, slots.ROWS), chunk_of(args, words, start, 0)
+        for _ in range(2):
+            if slot(words, Stream.ORDER):
+                split_rows(to, at, row, LINE, SIDE, 1, 0, min(slot(words, Stream.DEPTH), CHUNK))
+            else:
+                split_columns(to, RING_APART, at, row, CHUNK, SIDE)
+            to, at = to + RING_APART, at + tile
+
+    return begin
+
+
+def _build_multiply() -> Callable[..., None]:
+    """`f(args, words, j, q, some, moving)`: multiply what is fixed by `some` chunks, from chunk q
+    on, of what streams by from `j` on: their pieces are `moving`. The sums of the last ones are
+    delivered."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import shared, subroutine
+    from dnnc.kernels.unit.tiles import build_multiply_tiles
+
+    lead, sums_of = subroutine(_build_lead()), subroutine(build_sums(), returns=2)
+    announce, deliver = subroutine(build_announce(), returns=1), subroutine(build_deliver())
+    multiply_tiles, wide_of = shared(build_multiply_tiles), subroutine(build_wide(), returns=1)
+    bytes_of, size = subroutine(piece_bytes, returns=1), 4
+
+    def multiply(args: int, words: int, j: int, q: int, some: int, moving: int) -> None:
+        count, apart = slot(words, Stream.COUNT), slot(words, Stream.APART)
+        end, split = slot(args, slots.ROWS) + RING, slot(args, slots.PIECES)
+        moving_apart = bytes_of(slot(args, slots.K)) if split else RING_APART
+        width = min(wide_of(args, words), slot(words, Stream.END) - j) if split else PAIR
+        last = (q + some) * CHUNK >= slot(words, Stream.DEPTH)
+        order, ends = slot(words, Stream.ORDER), last and slot(args, slots.EPILOGUE)
+        a, (c, c_row) = slot(args, slots.PANELS) + q * CHUNK_BYTES, sums_of(args, words, 0)
+        c_step = PAIR * size if order else PAIR * c_row
+        for r in range(0, count, BLOCK):
+            rows, lines = min(BLOCK, count - r), slot(args, slots.LINES) + 8
+            listed = announce(args, words, j, r, rows) if ends else 0
+            for f in range(r, r + rows, PAIR):
+                left = r + rows - f
+                if f == 0 and not split:
+                    lead(args, words, j, q, some, moving, lines, listed)
+                elif order:
+                    multiply_tiles(
+                        some, moving, moving_apart, PAIR, a, apart, left, end, RING, c, c_row, q,
+                        lines, listed,
+                    )  # fmt: skip
+                else:
+                    multiply_tiles(
+                        some, a, apart, left, moving, moving_apart, width, end, RING, c, c_row, q,
+                        lines, listed,
+                    )  # fmt: skip
+                a, c = a + 2 * apart, c + c_step
+                lines, listed = lines + 8 * FETCHED * some, listed - FETCHED * some
+            if last:
+                deliver(args, words, j, r, rows)
+
+    return multiply
+
+
+def _build_lead() -> Callable[..., None]:
+    """`f(args, words, j, q, some, moving, lines, listed)`: multiply the first pair of what is fixed
+    by chunks of what streams by, which are split meanwhile: all but the first, and the one that
+    follows them."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+    from dnnc.kernels.unit.split import Split
+    from dnnc.kernels.unit.tiles import multiply_splitting
+
+    place_of, chunk_of = (subroutine(build(), returns=1) for build in (build_place, build_chunk))
+    steps_of, sums_of = (subroutine(build(), returns=2) for build in (build_steps, build_sums))
+    by_columns, by_rows = multiply_splitting(Split.COLUMNS), multiply_splitting(Split.ROWS)
+    size = 4
+
+    def lead(
+        args: int, words: int, j: int, q: int, some: int, moving: int, lines: int, listed: int
+    ) -> None:
+        row, tile = steps_of(args, words)
+        c, c_row = sums_of(args, words, 0)
+        a, apart = slot(args, slots.PANELS) + q * CHUNK_BYTES, slot(words, Stream.APART)
+        end, depth = slot(args, slots.ROWS) + RING, slot(words, Stream.DEPTH)
+        done, then, following = (q + 1) * CHUNK, (q + some) * CHUNK, j
+        if then >= depth:
+            # At the end, what is there already is split once more.
+            then, following = 0, min(j + PAIR, slot(words, Stream.END) - 1)
+        source, after = place_of(args, words, j), chunk_of(args, words, following, then)
+        if slot(words, Stream.ORDER):
+            by_rows(
+                some, moving, RING_APART, a, apart, end, RING, c, c_row, q, lines, listed,
+                source + done * size, row, tile, depth - done, after, depth - then,
+            )  # fmt: skip
+        else:
+            by_columns(
+                some, a, apart, moving, RING_APART, end, RING, c, c_row, q, lines, listed,
+                source + done * row, row, tile, depth - done, after, depth - then,
+            )  # fmt: skip
+
+    return lead

@@ -1,0 +1,124 @@
+"""The sums of products on the matrix unit, and how they come to the output.
+
+The builders return plain functions for Numba to compile into a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dnnc.kernels.product import slots
+from dnnc.kernels.product.strips import Strip
+from dnnc.kernels.unit.places import Stream, build_start, build_wide
+from dnnc.kernels.unit.sizes import LINE, PAIR, TURNED_PLACE, TURNED_ROW
+
+__all__ = ["build_announce", "build_deliver", "build_sums"]
+
+
+def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
+    """`f(args, words, f)`: where sums of the `f`th of what is fixed are, and bytes between rows.
+
+    What is fixed are their rows, as they are those of the output, or else their columns.
+    """
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    wide_of, size = subroutine(build_wide(), returns=1), 4
+
+    def sums(args: int, words: int, f: int) -> tuple[int, int]:
+        start: int = slot(args, slots.TILE)
+        if slot(words, Stream.ORDER):
+            # Rows are not to share sets of the cache.
+            row = (slot(words, Stream.COUNT) + PAIR - 1) // PAIR * PAIR * size + LINE
+            return start + f * size, row
+        row = wide_of(args, words) * size
+        return start + f * row, row
+
+    return sums
+
+
+def build_announce() -> Callable[[int, int, int, int, int], int]:
+    """`f(args, words, j, f, high)`: how many cache lines the epilogue of the product of
+    `high` of what is fixed, from the `f`th on, by what streams by from `j` on, will read and write:
+    their addresses are listed."""
+    from dnnc.kernels.epilogue import build_finish
+    from dnnc.kernels.intrinsics import slot, store
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    finish, put, size = shared(build_finish, True), store("i64"), 4
+    part_of = subroutine(_build_part(), returns=4)
+
+    def announce(args: int, words: int, j: int, f: int, high: int) -> int:
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        lines, code = slot(args, slots.LINES), slot(args, slots.EPILOGUE)
+        # What is read beyond the second-level cache is fetched meanwhile. The next rows of A and
+        # results without an epilogue, too, would cost more than they gain.
+        far = slot(args, slots.BATCH) * m * (n + k) * size > slot(args, slots.GROUP)
+        if not far or slot(words, Stream.K0) + slot(words, Stream.DEPTH) < k:
+            return 0
+        put(lines, 0, 0)
+        row, rows, column, columns = part_of(args, words, j, f, high)
+        region, own = slot(args, slots.WORDS) + 8 * Strip.WORDS, args + 8 * slots.SLOTS
+        matrix = slot(words, Stream.MATRIX)
+        finish(code, own, region, lines, 0, rows, columns, matrix, row, column, 1)
+        listed: int = slot(lines, 0)
+        return listed
+
+    return announce
+
+
+def build_deliver() -> Callable[[int, int, int, int, int], None]:
+    """`f(args, words, j, f, high)`: store the sums of `high` of what is fixed, from the `f`th on,
+    by what streams by from `j` on, or add them to those of the depth before, and finish them if
+    they are complete."""
+    from dnnc.kernels.epilogue import build_finish
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.movement.packing import build_transpose
+    from dnnc.kernels.subroutine import shared, subroutine
+    from dnnc.kernels.unit.tiles import add_rows
+
+    finish, transpose = shared(build_finish), shared(build_transpose, 4)
+    start_of, size = subroutine(build_start(), returns=1), 4
+    part_of, sums_of = subroutine(_build_part(), returns=4), subroutine(build_sums(), returns=2)
+
+    def deliver(args: int, words: int, j: int, f: int, high: int) -> None:
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        matrix, order = slot(words, Stream.MATRIX), slot(words, Stream.ORDER)
+        row, rows, column, columns = part_of(args, words, j, f, high)
+        made, made_row = sums_of(args, words, f)
+        turned = slot(args, slots.ROWS) + TURNED_PLACE
+        if order == 2:
+            transpose(turned, TURNED_ROW, made, made_row, PAIR, high)
+        sums, sums_row = turned if order == 2 else made, TURNED_ROW if order == 2 else made_row
+        # Before the `j`th are those that have been delivered.
+        sums += (j - start_of(args, words, j)) * (sums_row if order == 1 else size)
+        c, c_row, k0 = sums, sums_row, slot(words, Stream.K0)
+        if slot(args, slots.OUT):
+            c, c_row = slot(args, slots.OUT) + ((matrix * m + row) * n + column) * size, n * size
+            for left in range(0, columns, PAIR):
+                part, most = left * size, min(columns - left, PAIR)
+                add_rows(c + part, c_row, sums + part, sums_row, rows, most, k0)
+        code = slot(args, slots.EPILOGUE)
+        if code and k0 + slot(words, Stream.DEPTH) == k:
+            own, region = args + 8 * slots.SLOTS, slot(args, slots.WORDS) + 8 * Strip.WORDS
+            finish(code, own, region, c, c_row, rows, columns, matrix, row, column, 1)
+
+    return deliver
+
+
+def _build_part() -> Callable[[int, int, int, int, int], tuple[int, int, int, int]]:
+    """`f(args, words, j, f, high)`: first row, rows, first column and columns of a part of the
+    output."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    wide_of = subroutine(build_wide(), returns=1)
+
+    def part(args: int, words: int, j: int, f: int, high: int) -> tuple[int, int, int, int]:
+        first, across = slot(words, Stream.FIRST) + f, slot(words, Stream.END) - j
+        across = min(wide_of(args, words), across)
+        if slot(words, Stream.ORDER) == 1:
+            return j, across, first, high
+        return first, high, j, across
+
+    return part
