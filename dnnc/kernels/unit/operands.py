@@ -56,12 +56,12 @@ def _build_put_chunks() -> Callable[..., None]:
 
     @subroutine
     def put_turned(
-        args: int, to: int, apart: int, at: int, rows: int, deep: int, first: int, stop: int
+        args: int, to: int, apart: int, at: int, rows: int, first: int, stop: int
     ) -> None:
         """One chunk of rows that are stored as columns."""
         turned, stride = slot(args, slots.ROWS) + TURNED_PLACE, slot(args, slots.M) * size
         for r in range(0, rows, BLOCK):
-            transpose(turned, TURNED_ROW, at + r * size, stride, deep, min(BLOCK, rows - r))
+            transpose(turned, TURNED_ROW, at + r * size, stride, CHUNK, min(BLOCK, rows - r))
             for s in range(0, min(BLOCK, rows - r), SIDE):
                 some, source = min(SIDE, rows - r - s), turned + s * TURNED_ROW
                 split_rows(to, source, TURNED_ROW, 4 * SIDE, some, 1, first, stop)
@@ -77,8 +77,8 @@ def _build_put_chunks() -> Callable[..., None]:
         a = slot(args, slots.A) + slot(words, Stream.MATRIX) * m * k * size
         if slot(args, slots.FLIP_A):
             for done in range(0, chunks * CHUNK, CHUNK):
-                at, deep = a + ((k0 + done) * m + i) * size, min(CHUNK, k - k0)
-                put_turned(args, to, apart, at, rows, deep, first, stop)
+                at = a + ((k0 + done) * m + i) * size
+                put_turned(args, to, apart, at, rows, first, stop)
                 to += CHUNK_BYTES
             return
         for r in range(0, rows, SIDE):

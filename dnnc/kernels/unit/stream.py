@@ -153,8 +153,8 @@ def _build_lead() -> Callable[..., None]:
         end, depth = slot(args, slots.ROWS) + RING, slot(words, Stream.DEPTH)
         done, then, following = (q + 1) * CHUNK, (q + some) * CHUNK, j
         if then >= depth:
-            # At the end, what is there already is split once more.
-            then, following = 0, min(j + PAIR, slot(words, Stream.END) - 1)
+            # Behind the last ones, any will do: they are split once more.
+            then, following = 0, j + PAIR if j + PAIR < slot(words, Stream.END) else j
         source, after = place_of(args, words, j), chunk_of(args, words, following, then)
         if slot(words, Stream.ORDER):
             by_rows(

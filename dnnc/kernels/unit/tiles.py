@@ -184,6 +184,9 @@ def write_multiply_pieces(
     arguments = function.args[:_ARGUMENTS]
     chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count = arguments
     apart = {"a": a_apart, "b": b_apart}
+    line = builder.alloca(ir.ArrayType(_I8, LINE))
+    line.align = LINE
+    line = builder.bitcast(line, BYTES)
     products = _products(rows, columns)
     sums = [
         (
@@ -199,9 +202,6 @@ def write_multiply_pieces(
         with starting:
             for tile, _ in sums:
                 _call(builder, "tilezero", _I8(tile))
-    line = builder.alloca(ir.ArrayType(_I8, LINE))
-    line.align = LINE
-    line = builder.bitcast(line, BYTES)
     with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
         now = dict(zip("ab", turn.carried, strict=True))
         following = {side: _next(builder, place, end, ring) for side, place in now.items()}
@@ -281,7 +281,7 @@ def _write_add_rows(module: ir.Module, name: str) -> ir.Function:
     adding = b.icmp_signed("!=", add, I64(0))
     with loop(b, I64(0), rows, 1, [to, sums], at_least_once=True) as turn:
         target, source = (b.inttoptr(place, BYTES) for place in turn.carried)
-        values = [load_at(b, kind, source, offset) for offset in (0, LINE)]
+        values = [load_at(b, kind, source, k * LINE, mask) for k, mask in enumerate(masks)]
         places = [(target, k * LINE, mask) for k, mask in enumerate(masks)]
         store_sums(b, values, places, adding)
         steps = zip(turn.carried, (to_row, sums_row), strict=True)
