@@ -9,6 +9,7 @@ __all__ = ["load_lowerings"]
 
 _MODULES = (
     "fused.lower",
+    "fused.sweep",
     "product.matmul",
     "product.pack_columns",
     "attention.forward",

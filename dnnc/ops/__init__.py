@@ -31,6 +31,7 @@ from dnnc.ops.control import (
     After,
     Fused,
     Scan,
+    Sweep,
     scan,
 )
 from dnnc.ops.conv import (
@@ -261,6 +262,7 @@ __all__ = [
     "Subtract",
     "SumPool",
     "SumPoolGradient",
+    "Sweep",
     "Tanh",
     "Transpose",
     "TypeRuleError",

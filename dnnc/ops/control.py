@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from dnnc.ops.base import (
 )
 from dnnc.ops.scan_gradient import Walk, scan_gradient
 
-__all__ = ["After", "Fused", "Scan", "scan"]
+__all__ = ["After", "Fused", "Scan", "Sweep", "scan"]
+
+T = TypeVar("T")
 
 
 @operator
@@ -154,6 +156,58 @@ class Fused(NonDifferentiable):
         values = dict(zip(inputs, arrays, strict=True))
         evaluate(self.body, values, {})
         return tuple(values[output.value] for output in self.body.outputs)
+
+
+@operator
+@dataclass(frozen=True)
+class Sweep(NonDifferentiable):
+    """One formula on the elements of several groups of tensors; made by the pass `sweep`.
+
+    The inputs of `body` are numbers, and so are its outputs. Operands are the first `shared` of
+    them, then for each group a tensor for every other one, all of one shape. Results are those of
+    the first group, of the second, and so on.
+    """
+
+    name: ClassVar[str] = "sweep"
+    multiple: ClassVar[bool] = True
+    body: Graph
+    shared: int = 0
+
+    def groups(self, operands: Sequence[T]) -> list[Sequence[T]]:
+        """The operands that each group has for itself."""
+        each = len(self.body.inputs) - self.shared
+        return [operands[i : i + each] for i in range(self.shared, len(operands), each)]
+
+    def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
+        inputs = [item.value.type for item in self.body.inputs]
+        each = len(inputs) - self.shared
+        if each < 1 or len(types) < len(inputs) or (len(types) - self.shared) % each:
+            raise TypeRuleError(
+                f"`{self.name}` of {self.shared} numbers and groups of {each} got {len(types)} "
+                "operands",
+                code="E208",
+            )
+        results: list[TensorType] = []
+        for group in self.groups(types):
+            wanted = [TensorType(t.dtype, group[0].shape) for t in inputs[self.shared :]]
+            if [*types[: self.shared], *group] != [*inputs[: self.shared], *wanted]:
+                raise TypeRuleError(
+                    f"`{self.name}` takes numbers and groups of one shape as "
+                    f"{', '.join(map(str, inputs))}, got {', '.join(map(str, group))}",
+                    code="E203",
+                )
+            outputs = (output.value.type.dtype for output in self.body.outputs)
+            results += [TensorType(dtype, group[0].shape) for dtype in outputs]
+        return tuple(results)
+
+    def evaluate(self, *arrays: Array) -> tuple[Array, ...]:
+        inputs = [item.value for item in self.body.inputs]
+        results: list[Array] = []
+        for group in self.groups(arrays):
+            values = dict(zip(inputs, (*arrays[: self.shared], *group), strict=True))
+            evaluate(self.body, values, {})
+            results += [values[output.value] for output in self.body.outputs]
+        return tuple(results)
 
 
 @operator

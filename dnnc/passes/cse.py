@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dnnc.ir.graph import Graph, Node, Value
+from dnnc.ir.graph import Graph, Node, Value, apply_typed
 from dnnc.ir.operator import Operator
 from dnnc.ir.rewrite import map_regions, rebuild
-from dnnc.ops.base import apply_all
 from dnnc.ops.elementwise import Add, Multiply
 from dnnc.ops.logic import Equal, LogicalAnd, LogicalOr, NotEqual
 from dnnc.passes.trace import fired
@@ -43,7 +42,10 @@ def run(graph: Graph) -> Graph:
         if op is node.op and operands == node.operands:
             results = node.results
         else:
-            results = apply_all(op, *operands, hint=node.results[0].hint if node.results else "")
+            # Values that are merged have one type, and bodies keep theirs.
+            types = [result.type for result in node.results]
+            hint = node.results[0].hint if node.results else ""
+            results = apply_typed(op, types, operands, hint)
         known[key] = results
         alive.append(operands)
         return results

@@ -1,6 +1,7 @@
 """The one ordered list of passes, and the functions that run it.
 
     share       a loop and the same loop that a gradient has extended are one
+    sweep       one node makes all small variables anew that the optimizer treats alike
     fold        constants are computed while compiling
     simplify    algebra that is exact, and movements of data that cancel
     cse         one value for each expression
@@ -14,12 +15,12 @@
     fuse        pointwise work and reductions become one kernel a group
     recompute   with a budget of memory: values are computed again rather than kept
 
-`share` comes first because bodies of loops share values only until they are rewritten, then `fold`
-because constants unlock algebra. `hoist` compares values before it and after it, so common ones
-are one before, and it merges again what it has made equal. `masks` wants the graph that will run,
-`layout` comes after all that knows the operators that programs are written with, and `fuse` after
-all others because nothing but `recompute` looks inside its groups. A pass is a module with
-`run(graph) -> Graph`.
+`share` comes first because bodies of loops share values only until they are rewritten, then `sweep`
+because other passes need not see what it gathers, and `fold` because constants unlock algebra.
+`hoist` compares values before it and after it, so common ones are one before, and it merges again
+what it has made equal. `masks` wants the graph that will run, `layout` comes after all that knows
+the operators that programs are written with, and `fuse` after all others because nothing but
+`recompute` looks inside its groups. A pass is a module with `run(graph) -> Graph`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from dnnc.passes import (
     simplify,
     softmax,
     sums,
+    sweep,
 )
 from dnnc.passes.check import check_pass
 from dnnc.passes.recompute import Budget
@@ -68,6 +70,7 @@ class Pass:
 
 PASSES: tuple[Pass, ...] = (
     Pass("share", share_scans),
+    Pass("sweep", sweep.run),
     Pass("fold", fold.run),
     Pass("simplify", simplify.run),
     Pass("cse", cse.run),

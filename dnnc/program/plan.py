@@ -10,7 +10,7 @@ end of the program.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,8 @@ class Planner:
         self.locations: dict[Value, Location] = {}
         self.aliases: dict[Value, Alias] = {}
         self.used = _used_values(graph)
+        #: What each call may store in place of what it reads, in order.
+        self.pairs: dict[CallItem, dict[Value, dict[Value, None]]] = {}
         #: The loop in whose rounds a value is made.
         self.loops: dict[Value, LoopItem | None] = {}
         self.reads: dict[Value, list[CallItem]] = {}
@@ -252,23 +254,30 @@ class Planner:
         if len(writers) != 1 or writers[0].loop is not None:
             return False
         writer = writers[0]
-        pairs = {(self.root(a), self.root(b)) for a, b in writer.call.in_place}
         return all(
             reader.position < writer.position
-            or (reader is writer and (root, old) in pairs and self.reads_once(reader, old))
+            or (
+                reader is writer
+                and old in self.replaceable(writer, root)
+                and self.reads_once(reader, old)
+            )
             for reader in self.reads.get(old, [])
         )
 
+    def replaceable(self, item: CallItem, root: Value) -> Collection[Value]:
+        """What a call reads in whose memory it may store a result."""
+        found = self.pairs.get(item)
+        if found is None:
+            found = self.pairs[item] = {}
+            for result, operand in item.call.in_place:
+                old, offset = self.resolve(operand)
+                if offset == 0:
+                    found.setdefault(self.root(result), {})[old] = None
+        return found.get(root, {})
+
     def reads_once(self, item: CallItem, root: Value) -> bool:
         """Whether one argument alone reads a memory: a second one may read other elements of it."""
-        readers = [
-            argument
-            for argument in item.call.arguments
-            if isinstance(argument, Buffer)
-            and not argument.written
-            and self.root(argument.value) is root
-        ]
-        return len(readers) == 1
+        return sum(reader is item for reader in self.reads.get(root, [])) == 1
 
     # Second walk: everything else.
 
@@ -293,9 +302,8 @@ class Planner:
 
     def reusable(self, item: CallItem, root: Value) -> Place | None:
         """The memory of an operand that dies here and that the call may overwrite."""
-        for result, operand in item.call.in_place:
-            old, offset = self.resolve(operand)
-            if self.root(result) is not root or offset != 0 or old not in self.loops:
+        for old in self.replaceable(item, root):
+            if old not in self.loops:
                 continue
             place = self.locations.get(old)
             if not isinstance(place, Place) or place.storage.kind != "arena":

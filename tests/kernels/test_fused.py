@@ -12,7 +12,7 @@ from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.interpret import interpret
 from dnnc.ir.types import DType, TensorType
 from dnnc.ops.base import apply_all
-from dnnc.ops.control import Fused
+from dnnc.ops.control import Fused, Sweep
 from dnnc.program.executable import Executable
 from dnnc.program.locations import CallItem
 
@@ -285,6 +285,26 @@ def test_slices_are_read_where_they_lie() -> None:
         # Only what a slice is cut from again is copied.
         assert sum(item.call.kernel.name == "copy_block" for item in calls) <= 1
         check(graph, *SIZES)
+
+
+def test_sweep_over_groups_of_all_sizes() -> None:
+    rate, x, y = (value(DType.F32, []) for _ in range(3))
+    kept = ops.add(ops.multiply(x, 0.9), y)
+    outputs = (Output("a", kept), Output("b", ops.multiply(kept, ops.exp(rate))))
+    named = (Input("rate", rate), Input("x", x), Input("y", y))
+    op = Sweep(Graph("element", named, outputs), 1)
+    shapes: list[Shape] = [(3, 5), (1,), (), (0, 4), ("n", 7), (257,), (70, 70)]
+    operands = [value(DType.F32, [])]
+    operands += [value(DType.F32, shape) for shape in shapes for _ in range(2)]
+    results = apply_all(op, *operands)
+    graph = Graph(
+        "outer",
+        tuple(Input(f"x{k}", v, "data") for k, v in enumerate(operands)),
+        tuple(Output(f"y{k}", v) for k, v in enumerate(results)),
+    )
+    run = Executable(graph, threads=1)
+    assert len(run.plan.items) == 1
+    check(graph, {"n": 1}, {"n": 90}, {"n": 0})
 
 
 UNARY = ("negate", "absolute", "exp", "tanh", "sigmoid", "sin", "floor", "sign")

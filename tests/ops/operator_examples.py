@@ -200,6 +200,15 @@ def fused(dtype: DType) -> Operator:
     return ops.Fused(body, sizes(2, 3), (1,))
 
 
+def sweep(dtype: DType) -> Operator:
+    """x + y and (x + y) * rate, for groups of x and y."""
+    rate, x, y = (Value(TensorType(dtype)) for _ in range(3))
+    total = ops.add(x, y)
+    outputs = (Output("a", total), Output("b", ops.multiply(total, rate)))
+    inputs = (Input("rate", rate), Input("x", x), Input("y", y))
+    return ops.Sweep(Graph("element", inputs, outputs), 1)
+
+
 #: Attributes, then the shapes of q, k, v and of a mask.
 ATTENTIONS: list[tuple[bool, float, tuple[str, ...]]] = [
     (False, 0.5, ("T[2, 3, 2, 4]", "T[2, 5, 2, 4]", "T[2, 5, 2, 3]")),
@@ -400,4 +409,8 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "after": [Example(fixed(ops.After()), ("T[2, 3]", "T[4]"), ANY)],
     "fused": [Example(fused, ("T[2, 3]", "T[3]"))],
+    "sweep": [
+        Example(sweep, ("T[]", "T[2, 3]", "T[2, 3]", "T[5]", "T[5]")),
+        Example(sweep, ("T[]", "T[]", "T[]")),
+    ],
 }

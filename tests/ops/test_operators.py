@@ -31,6 +31,7 @@ IN_F64 = [case for case in CASES if case.values[1] is DType.F64]
 WITHOUT_GRADIENT = {
     "max_pool_gradient",
     "fused",
+    "sweep",
     "pack_columns",
     "packed_matmul",
     "pack_weights",
