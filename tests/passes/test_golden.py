@@ -21,6 +21,7 @@ from dnnc.ir.verify import verify
 from dnnc.model.compiled import bytes_in
 from dnnc.passes import pack, recompute
 from dnnc.passes.check import compare
+from dnnc.passes.layout import convolutions
 from dnnc.passes.pipeline import PASSES, optimize
 from dnnc.program.footprint import memory_budget
 
@@ -93,7 +94,8 @@ CASES = [(path, i, case) for path in FILES for i, case in enumerate(read_cases(p
 def test_golden(
     path: Path, number: int, case: Case, update_golden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack, "matrix_unit", lambda: "matrix unit" in case.name)
+    for module in (pack, convolutions):
+        monkeypatch.setattr(module, "matrix_unit", lambda: "matrix unit" in case.name)
     graph = parse_graph(case.source)
     verify(graph)
     before = print_graph(graph)

@@ -83,6 +83,7 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], Reference]] = {
     ),
     "conv(4, 3, dilation = 2)": ((3, 8, 8), _conv(padding=2, dilation=2)),
     "conv(6, 3, groups = 3)": ((3, 8, 8), _conv(padding=1, groups=3)),
+    "conv(160, 1)": ((130, 5, 5), _same(1, 1, 1, (0, 0, 0, 0))),
     "conv(4, 2)": ((3, 6, 6), _same(2, 1, 1, (0, 1, 0, 1))),
     "conv(17, 3)": ((19, 6, 5), _conv(padding=1)),
     "conv(4, 3, padding = [0, 1, 2, 3])": (

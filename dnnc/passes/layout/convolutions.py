@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
+from dnnc.ir.types import DType
 from dnnc.ops.base import Operator, apply
 from dnnc.ops.channels_last import (
     ConvLast,
@@ -20,12 +21,16 @@ from dnnc.ops.shape import Reshape
 from dnnc.ops.windows import Padding
 from dnnc.passes.fast_convolution import Step, winograd_tile
 from dnnc.passes.layout.images import last_shape
+from dnnc.tuning.processor import matrix_unit
 
 __all__ = ["Packing", "is_image_node", "pool_last"]
 
 _ONES = (dim(1), dim(1))
-#: Least elements of a weight that leaves the second-level cache.
-_LARGE = 128 * 1024
+#: Least elements of a weight whose gradient is a product: a partial result for each chunk of images
+#: leaves the second-level cache; on a matrix unit products are faster before.
+_LARGE, _LARGE_ON_UNIT = 128 * 1024, 32 * 1024
+#: Least elements of a weight, and least depth, of a convolution that is a product on a matrix unit.
+_SQUARE, _DEEP = 128 * 128, 128
 
 
 def is_image_node(node: Node) -> bool:
@@ -59,6 +64,8 @@ class Packing:
         """y [N, Ho, Wo, O], of that `size` [Ho, Wo], of x [N, H, W, C] and the weight w [O, C /
         groups, kh, kw]."""
         kernel = _kernel(w)
+        if _is_product(op, w, depth=w.shape[1]):
+            return _product(x, w, transpose=True)
         tile = winograd_tile(self._forward, x, op.movement, kernel, w.shape[0], size)
         packed = self._pack(w, PackWeights(groups=op.groups, tile=tile))
         last = ConvLast(**op.movement, outputs=w.shape[0], kernel=kernel, tile=tile)
@@ -67,6 +74,8 @@ class Packing:
     def input_gradient(self, op: ConvInputGradient, dy: Value, w: Value) -> Value:
         """dx [N, H, W, C] of dy [N, Ho, Wo, O] and the weight."""
         kernel, shape = _kernel(w), last_shape(op.shape)
+        if _is_product(op, w, depth=w.shape[0]):
+            return _product(dy, w, transpose=False)
         if op.strides != _ONES:
             pack = PackWeights(
                 groups=op.groups, backward=True, strides=op.strides, dilations=op.dilations
@@ -82,9 +91,8 @@ class Packing:
     def weight_gradient(self, op: ConvWeightGradient, x: Value, dy: Value) -> Value:
         """dw [O, C / groups, kh, kw] of x [N, H, W, C] and dy [N, Ho, Wo, O]."""
         kernel, size = (op.shape[2], op.shape[3]), dy.shape[1:3]
-        if _is_product(op, kernel):
-            x, dy = (apply(Reshape((product(v.shape[:3]), v.shape[3])), v) for v in (x, dy))
-            return apply(Reshape(op.shape), apply(MatMul(transpose_a=True), dy, x))
+        if _is_large(op, op.shape, _LARGE_ON_UNIT if _on_unit(x) else _LARGE):
+            return apply(Reshape(op.shape), apply(MatMul(transpose_a=True), _rows(dy), _rows(x)))
         tile = winograd_tile("weight", x, op.movement, kernel, dy.shape[3], size)
         return apply(ConvLastWeightGradient(**op.movement, tile=tile, shape=op.shape), x, dy)
 
@@ -95,12 +103,34 @@ class Packing:
         return self._packed[key]
 
 
-def _is_product(op: ConvWeightGradient, kernel: tuple[Dim, Dim]) -> bool:
-    """Whether a gradient by weight is better computed as a product of matrices: of single taps, and
-    so large that a partial result for each chunk of images would cost more than it gives."""
+def _is_product(op: Convolution, w: Value, depth: Dim) -> bool:
+    """Whether a convolution is better computed as a product of matrices of that depth: on a matrix
+    unit, which convolutions do not use."""
+    return (depth.constant or 0) >= _DEEP and _is_large(op, w.shape, _SQUARE) and _on_unit(w)
+
+
+def _on_unit(operand: Value) -> bool:
+    """Whether products of that type may run on a matrix unit."""
+    return operand.type.dtype is DType.F32 and matrix_unit()
+
+
+def _is_large(op: Convolution, weight: tuple[Dim, ...], least: int) -> bool:
+    """Whether a convolution is a product of matrices, of single taps, by a weight of that size."""
+    kernel, elements = weight[2:], product(weight).constant
     single = (*kernel, *op.strides) == _ONES * 2 and all(pad == 0 for pad in op.pads)
-    elements = product(op.shape).constant
-    return single and op.groups == 1 and elements is not None and elements >= _LARGE
+    return single and op.groups == 1 and elements is not None and elements >= least
+
+
+def _product(x: Value, w: Value, transpose: bool) -> Value:
+    """The images [N, H, W, O] of a product of pixels by a weight [O, C, 1, 1], or its transpose."""
+    matrix = apply(Reshape(w.shape[:2]), w)
+    y = apply(MatMul(transpose_b=transpose), _rows(x), matrix)
+    return apply(Reshape((*x.shape[:3], y.shape[1])), y)
+
+
+def _rows(images: Value) -> Value:
+    """Images with channels last as a matrix of pixels."""
+    return apply(Reshape((product(images.shape[:3]), images.shape[3])), images)
 
 
 def _kernel(w: Value) -> tuple[Dim, Dim]:
