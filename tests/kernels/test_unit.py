@@ -139,25 +139,27 @@ def test_rows_known_when_running(run_node):
 @UNIT
 @pytest.mark.parametrize("cache", [1 << 13, 1 << 21])
 @pytest.mark.parametrize("depth", [70, 900])
-def test_epilogue(run_node, monkeypatch, depth, cache):
+@pytest.mark.parametrize("transpose", FLIPS, ids=str)
+def test_epilogue(run_node, monkeypatch, transpose, depth, cache):
     """Bias, activation and a residual follow, in tiles of all sizes, fetched meanwhile or not."""
     monkeypatch.setattr(matmul_module, "_may_favour_unit", lambda *sizes: True)
     monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: cache)
-    for m, n in [(16, 64), (33, 50), (100, 130), (70, 7)]:
-        a, b = operands(DType.F32, (), m, n, depth, False, False)
+    for m, n in [(16, 64), (33, 50), (100, 130), (130, 100), (70, 40)]:
+        a, b = operands(DType.F32, (), m, n, depth, *transpose)
         random = np.random.default_rng(1)
         bias, rest = random.standard_normal((1, n)), random.standard_normal((m, n))
         arrays = [a, b, bias.astype(np.float32), rest.astype(np.float32)]
         values = [Value(TensorType.make(DType.F32, array.shape)) for array in arrays]
         x, w, offset, residual = values
-        y = ops.add(ops.maximum(ops.add(ops.matmul(x, w), offset), 0.0), residual)
+        y = ops.add(ops.maximum(ops.add(ops.matmul(x, w, *transpose), offset), 0.0), residual)
         inputs = tuple(Input(f"x{k}", value) for k, value in enumerate(values))
         graph = optimize(Graph("layer", inputs, (Output("y", y),)))
         node = graph.outputs[0].value.node
         (made,) = lower(node)
         call = dataclasses.replace(made, kernel=unit_kernel())
         given = [arrays[values.index(value)] for value in node.operands]
-        want = np.maximum(a.astype("f8") @ b + bias, 0) + rest
+        left, right = a.T if transpose[0] else a, b.T if transpose[1] else b
+        want = np.maximum(left.astype("f8") @ right + bias, 0) + rest
         one, two, five = (run_node(node, [call], given, threads=t)[0] for t in (1, 2, 5))
         np.testing.assert_allclose(one, want, rtol=1e-5, atol=1e-4)
         np.testing.assert_array_equal(one, two)
@@ -275,6 +277,7 @@ def test_numbers_are_split_between_products(splits):
     """All vector work of a round stands between products, and none is kept on the stack."""
     text = assembly(2, 2, splits)
     assert not re.search(r"zmm\d+, \S*\(%rsp|\(%rsp\), %zmm", text)
+    assert "(%rsp)" in text
     first, *rest = re.split(r"\ttdpbf16ps\t", text)
     assert len(rest) == 24
     assert not re.search(r"zmm\d+, \S*\(%r", first)

@@ -42,7 +42,7 @@ from dnnc.kernels.product.turned_products import turned_kernel
 from dnnc.kernels.target import second_cache, unit_usable
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.kernels.unit.product import may_favour_unit, unit_kernel
-from dnnc.kernels.unit.sizes import fixed_room, ring_room, sums_room
+from dnnc.kernels.unit.sizes import DELIVERED, fixed_room, ring_room, sums_room
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
 
@@ -98,7 +98,11 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
     unit = dtype == "f32" and unit_usable() and _may_favour_unit(m, n, depth, layout)
-    scratch = _scratch(widest, m, n, depth, flip_a, room, unit)
+    # Of rows by pieces of a packed matrix, few are fixed at a time.
+    fixed = max(m.constant, n.constant) if m.constant and n.constant else None
+    if unit:
+        room = max(room, fixed_room(_group(), DELIVERED if pieces else fixed, _longest(depth)))
+    scratch = _scratch(widest, n, depth, flip_a, room, unit)
     code = (*code, Code(unit_kernel()) if unit else Integer.of(0))
     arguments = (*values, *sizes, *shape, *code, *scratch, *epilogue_arguments(epilogue))
     return Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())
@@ -149,18 +153,20 @@ def _may_favour_unit(m: Dim, n: Dim, depth: Dim, layout: tuple[int, ...]) -> boo
     return may_favour_unit(rows, n.constant, depth.constant, *layout)
 
 
+def _longest(depth: Dim) -> int:
+    """The longest sum of a product of that depth."""
+    return slots.DEPTH if depth.constant is None else min(depth.constant, slots.DEPTH)
+
+
 def _scratch(
-    widest: Tile, m: Dim, n: Dim, depth: Dim, flip_a: bool, room: int, unit: bool
+    widest: Tile, n: Dim, depth: Dim, flip_a: bool, room: int, unit: bool
 ) -> Iterator[Scratch]:
     """Memory for panels of B, `room` bytes at least, and all that follows them in the slots."""
     size = widest.bytes_each
-    longest = slots.DEPTH if depth.constant is None else min(depth.constant, slots.DEPTH)
+    longest = _longest(depth)
     vector, group = widest.lanes * longest * size, _group()
     # Pairs of vectors: so many hold A, too, where `few_rows` puts it there.
     panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
-    if unit:
-        fixed = max(m.constant, n.constant) if m.constant and n.constant else None
-        room = max(room, fixed_room(group, fixed, longest))
     rows, sums = 1, max(2 * BLOCK * widest.columns, PIECE) * size
     if unit:
         rows, sums = ring_room(), max(sums, sums_room())

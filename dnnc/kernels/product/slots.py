@@ -12,7 +12,9 @@ BLOCK, GROUP = range(11, 13)
 #: of another order of loops, and that of the matrix unit, where sizes may favour one.
 ONE, TWO, THREE, VECTOR, OTHER, UNIT = range(13, 19)
 #: Scratch memory: packed panels of B, packed rows of A, the words of a strip and of a region, sums,
-#: and a list of cache lines.
+#: and a list of cache lines. For the matrix unit the first three are pieces of what is fixed, be it
+#: rows of A or columns of B; the rings of what streams by, and what is turned; and the words of a
+#: stream and of a region.
 PANELS, ROWS, WORDS, TILE, LINES = range(19, 24)
 #: The code of the epilogue or 0, and its slots.
 EPILOGUE, SLOTS = range(24, 26)

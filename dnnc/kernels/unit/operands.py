@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dnnc.kernels.product import slots
-from dnnc.kernels.unit.places import Stream
+from dnnc.kernels.unit.places import TURNED_STREAM, Stream
 from dnnc.kernels.unit.sizes import (
-    BLOCK,
     CHUNK,
     CHUNK_BYTES,
+    DELIVERED,
     SIDE,
     TURNED_PLACE,
     TURNED_ROW,
@@ -35,10 +35,11 @@ def build_put_rows() -> Callable[[int, int], None]:
         to, left = slot(args, slots.PANELS) + bytes_of(whole), depth - whole
         if whole:
             put(args, words, 0, whole // CHUNK, slot(args, slots.PANELS), 0, CHUNK)
+        # A chunk that is not whole: zeros stand where they stand, or what counts no more, in what
+        # streams by: behind in pieces of a packed matrix, and else before (see `Split.COLUMNS`).
         if left and slot(args, slots.PIECES):
             put(args, words, whole, 1, to, 0, left)
         elif left:
-            # See `Split.COLUMNS`.
             put(args, words, depth - CHUNK, 1, to, CHUNK - left, CHUNK)
 
     return put_rows
@@ -60,9 +61,9 @@ def _build_put_chunks() -> Callable[..., None]:
     ) -> None:
         """One chunk of rows that are stored as columns."""
         turned, stride = slot(args, slots.ROWS) + TURNED_PLACE, slot(args, slots.M) * size
-        for r in range(0, rows, BLOCK):
-            transpose(turned, TURNED_ROW, at + r * size, stride, CHUNK, min(BLOCK, rows - r))
-            for s in range(0, min(BLOCK, rows - r), SIDE):
+        for r in range(0, rows, DELIVERED):
+            transpose(turned, TURNED_ROW, at + r * size, stride, CHUNK, min(DELIVERED, rows - r))
+            for s in range(0, min(DELIVERED, rows - r), SIDE):
                 some, source = min(SIDE, rows - r - s), turned + s * TURNED_ROW
                 split_rows(to, source, TURNED_ROW, 4 * SIDE, some, 1, first, stop)
                 to += apart
@@ -106,7 +107,7 @@ def build_put_columns() -> Callable[[int, int], None]:
         k0, depth = slot(words, Stream.K0), slot(words, Stream.DEPTH)
         to, base = slot(args, slots.PANELS), slot(args, slots.B)
         flip, others = slot(args, slots.FLIP_B), n
-        if slot(words, Stream.ORDER) == 2:
+        if slot(words, Stream.ORDER) == TURNED_STREAM:
             base, flip, others = slot(args, slots.A), 1 - slot(args, slots.FLIP_A), m
         base += slot(words, Stream.MATRIX) * k * others * size
         if not flip:

@@ -12,6 +12,9 @@ from dnnc.kernels.product import slots
 from dnnc.kernels.unit.sizes import CHUNK, LINE, PAIR, SIDE, piece_bytes
 
 __all__ = [
+    "COLUMNS_STREAM",
+    "ROWS_STREAM",
+    "TURNED_STREAM",
     "Stream",
     "build_chunk",
     "build_order",
@@ -22,15 +25,18 @@ __all__ = [
 ]
 
 
+#: Orders: columns of B stream by rows of A, rows of A by columns of B, or columns of B that are
+#: stored as rows by rows of A; that is computed as rows of B by columns of A, so that the sums are
+#: those of the output turned.
+COLUMNS_STREAM, ROWS_STREAM, TURNED_STREAM = range(3)
+
+
 class Stream(IntEnum):
-    """Words that describe a stream, in a table beside the slots of the product.
+    """Words that describe a stream; they stand in the place of those of a strip.
 
-    `COUNT` rows or columns of one MATRIX of the batch are fixed, from the FIRST on, at a DEPTH that
-    begins at K0; the pieces of 16 are APART bytes from those before. What streams by ends at END.
-
-    The ORDER tells which it is. Columns of B stream by rows of A (0), rows of A by columns of B
-    (1), or columns of B that are stored as rows stream by rows of A (2), which is computed as rows
-    of B by columns of A: the sums are those of the output turned.
+    COUNT rows or columns of one MATRIX of the batch are fixed, from the FIRST on, at a DEPTH that
+    begins at K0; the pieces of 16 are APART bytes from those before. What streams by, in one of the
+    orders, ends at END.
     """
 
     MATRIX = 0
@@ -49,12 +55,13 @@ def build_order() -> Callable[[int, int, int, int, int, int], int]:
     decides: what is fixed is split first."""
 
     def order(m: int, n: int, k: int, flip_a: int, flip_b: int, width: int) -> int:
+        # Rows of A cannot stream where they are stored as columns, and panels do as they are.
         if flip_a or width:
-            return 2 if flip_b else 0
+            return TURNED_STREAM if flip_b else COLUMNS_STREAM
         # Both A and the result are transposed instead of B.
         if flip_b and m * (n + k) < n * k:
-            return 2
-        return 1 if flip_b or m >= n else 0
+            return TURNED_STREAM
+        return ROWS_STREAM if flip_b or m >= n else COLUMNS_STREAM
 
     return order
 
@@ -71,14 +78,15 @@ def build_wide() -> Callable[[int, int], int]:
 
 def build_start() -> Callable[[int, int, int], int]:
     """`f(args, words, j)`: the first of the 32 rows or columns that stream by and hold the `j`th:
-    the last ones in the matrix where fewer would follow. In panels, whole ones."""
+    the last ones in the matrix where fewer would follow. In packed matrices they begin with a
+    panel, and pieces have zeros where fewer follow."""
     from dnnc.kernels.intrinsics import slot
 
     def start(args: int, words: int, j: int) -> int:
         if slot(args, slots.PIECES):
             return j
         count: int = slot(args, slots.N)
-        if slot(words, Stream.ORDER) == 1:
+        if slot(words, Stream.ORDER) == ROWS_STREAM:
             count = slot(args, slots.M)
         if slot(args, slots.WIDTH):
             count = (count + SIDE - 1) // SIDE * SIDE
@@ -100,9 +108,9 @@ def build_place() -> Callable[[int, int, int], int]:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         k0, matrix = slot(words, Stream.K0), slot(words, Stream.MATRIX)
         order, first = slot(words, Stream.ORDER), start_of(args, words, j)
-        at: int = slot(args, slots.A if order == 1 else slots.B)
-        if order:
-            at += ((matrix * (m if order == 1 else n) + first) * k + k0) * size
+        at: int = slot(args, slots.A if order == ROWS_STREAM else slots.B)
+        if order != COLUMNS_STREAM:
+            at += ((matrix * (m if order == ROWS_STREAM else n) + first) * k + k0) * size
         elif slot(args, slots.PIECES):
             # They follow the panels.
             at += (n + SIDE - 1) // SIDE * k * LINE
@@ -124,7 +132,7 @@ def build_steps() -> Callable[[int, int], tuple[int, int]]:
 
     def steps(args: int, words: int) -> tuple[int, int]:
         along = slot(args, slots.K) * size
-        if slot(words, Stream.ORDER):
+        if slot(words, Stream.ORDER) != COLUMNS_STREAM:
             return along, SIDE * along
         if slot(args, slots.WIDTH):
             return LINE, SIDE * along
@@ -145,7 +153,7 @@ def build_chunk() -> Callable[[int, int, int, int], int]:
     def chunk(args: int, words: int, j: int, done: int) -> int:
         at: int = place_of(args, words, j)
         row, _ = steps_of(args, words)
-        if slot(words, Stream.ORDER):
+        if slot(words, Stream.ORDER) != COLUMNS_STREAM:
             at += done * size
         else:
             at += min(done, slot(words, Stream.DEPTH) - CHUNK) * row

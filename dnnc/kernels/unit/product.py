@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.unit.operands import build_put_columns, build_put_rows
-from dnnc.kernels.unit.places import Stream, build_order
-from dnnc.kernels.unit.sizes import BLOCK, CHUNK, MOST_FIXED, PAIR, SIDE, piece_bytes
+from dnnc.kernels.unit.places import COLUMNS_STREAM, ROWS_STREAM, Stream, build_order
+from dnnc.kernels.unit.sizes import CHUNK, DELIVERED, MOST_FIXED, PAIR, SIDE, piece_bytes
 from dnnc.kernels.unit.stream import build_stream
 
 __all__ = ["build_favours_unit", "may_favour_unit", "unit_kernel"]
@@ -39,14 +39,12 @@ def _favours(order_of: Callable[..., int]) -> Callable[..., int]:
     def favours(m: int, n: int, k: int, flip_a: int, flip_b: int, width: int, pieces: int) -> int:
         tall, wide = (m + SIDE - 1) // SIDE * SIDE, (n + SIDE - 1) // SIDE * SIDE
         deep = (k + CHUNK - 1) // CHUNK * CHUNK
-        rows_stream = order_of(m, n, k, flip_a, flip_b, width) == 1
-        fixed, moving = (n, m) if rows_stream else (m, n)
-        if pieces:
-            moving = 0
-        elif k < CHUNK or moving < PAIR:
+        rows_stream = order_of(m, n, k, flip_a, flip_b, width) == ROWS_STREAM
+        fixed, streaming = (n, m) if rows_stream else (m, n)
+        if not pieces and (k < CHUNK or streaming < PAIR):
             return 0
         # What streams by is split while the unit works.
-        split = (fixed + moving // 2) * deep
+        split = fixed * deep + (0 if pieces else streaming // 2 * deep)
         return 1 if tall * wide * deep // 64 + split < m * n * k // 24 else 0
 
     return favours
@@ -71,12 +69,12 @@ def _build() -> Callable[[int, int, int], int]:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         flips = slot(args, slots.FLIP_A), slot(args, slots.FLIP_B)
         words, order = slot(args, slots.WORDS), order_of(m, n, k, *flips, slot(args, slots.WIDTH))
-        # Rows of A and of the result then are one thread's, from one product of a network to the
-        # next; pieces of B that stay in the cache may be read by all.
+        # Where pieces of B stay in the cache all may read them: rows of A and of the result are one
+        # thread's then, from one product of a network to the next.
         pieces = 2 * ((n + PAIR - 1) // PAIR) * bytes_of(k)
         near = slot(args, slots.PIECES) and pieces <= slot(args, slots.GROUP)
         columns = n >= m and not (near and m > SIDE * (threads - 1))
-        step = SIDE if order != 1 and not columns else PAIR
+        step = SIDE if order != ROWS_STREAM and not columns else PAIR
         each = ((n if columns else m) + step - 1) // step
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
         put(words, Stream.ORDER, order)
@@ -86,7 +84,7 @@ def _build() -> Callable[[int, int, int], int]:
             first = (start - matrix * each) * step
             last = min(stop - matrix * each, each) * step
             put(words, Stream.MATRIX, matrix)
-            if columns == (order == 1):
+            if columns == (order == ROWS_STREAM):
                 region(args, words, first, min(last, n if columns else m), 0, m if columns else n)
             else:
                 region(args, words, 0, m if columns else n, first, min(last, n if columns else m))
@@ -117,7 +115,7 @@ def _build_region() -> Callable[[int, int, int, int, int, int], None]:
         even = ((stop - first + parts - 1) // parts + PAIR - 1) // PAIR * PAIR
         # What is split already stays in the cache, and what is fixed is so for a short time.
         split = slot(args, slots.PIECES)
-        across, count = most if split else end - start, min(BLOCK, even) if split else even
+        across, count = most if split else end - start, min(DELIVERED, even) if split else even
         put(words, Stream.APART, bytes_of(block))
         for g in range(start, end, across):
             put(words, Stream.END, min(g + across, end))
@@ -127,10 +125,10 @@ def _build_region() -> Callable[[int, int, int, int, int, int], None]:
                 for f in range(first, stop, count):
                     put(words, Stream.FIRST, f)
                     put(words, Stream.COUNT, min(count, stop - f))
-                    if slot(words, Stream.ORDER):
-                        put_columns(args, words)
-                    else:
+                    if slot(words, Stream.ORDER) == COLUMNS_STREAM:
                         put_rows(args, words)
+                    else:
+                        put_columns(args, words)
                     stream(args, words, g)
 
     return region

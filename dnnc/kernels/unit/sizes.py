@@ -3,9 +3,9 @@
 from dnnc.ops.packed import CHUNK
 
 __all__ = [
-    "BLOCK",
     "CHUNK",
     "CHUNK_BYTES",
+    "DELIVERED",
     "FETCHED",
     "LINE",
     "MOST_FIXED",
@@ -54,7 +54,7 @@ TURNED_PLACE = 2 * RING_APART
 #: not share sets of the cache.
 TURNED_ROW = 4 * CHUNK + LINE
 #: Rows or columns whose sums are delivered at a time, and most that are turned at a time.
-BLOCK = 64
+DELIVERED = 64
 
 
 def piece_bytes(depth: int) -> int:
@@ -74,7 +74,7 @@ def fixed_room(group: int, count: int | None, depth: int) -> int:
 
 def ring_room() -> int:
     """Bytes of the ring of what streams by, and for what is turned."""
-    return TURNED_PLACE + BLOCK * TURNED_ROW
+    return TURNED_PLACE + DELIVERED * TURNED_ROW
 
 
 def sums_room() -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from dnnc.kernels.product import slots
 from dnnc.kernels.unit.places import (
+    COLUMNS_STREAM,
     Stream,
     build_chunk,
     build_place,
@@ -16,9 +17,9 @@ from dnnc.kernels.unit.places import (
     build_wide,
 )
 from dnnc.kernels.unit.sizes import (
-    BLOCK,
     CHUNK,
     CHUNK_BYTES,
+    DELIVERED,
     FETCHED,
     LINE,
     PAIR,
@@ -44,16 +45,17 @@ def build_stream() -> Callable[[int, int, int], None]:
     def stream(args: int, words: int, start: int) -> None:
         chunks = (slot(words, Stream.DEPTH) + CHUNK - 1) // CHUNK
         wide, ring, split = wide_of(args, words), slot(args, slots.ROWS), slot(args, slots.PIECES)
+        # With more than a pair that is fixed, the ring holds what all of it is multiplied by.
         whole = split or slot(words, Stream.COUNT) <= PAIR
-        parts = 1 if whole else (chunks + PART - 1) // PART
-        part, moving = (chunks + parts - 1) // parts, ring
+        turns = 1 if whole else (chunks + PART - 1) // PART
+        most, moving = (chunks + turns - 1) // turns, ring
         if not split:
             begin(args, words, start)
         for j in range(start, slot(words, Stream.END), wide):
             if split:
                 moving = place_of(args, words, j)
-            for q in range(0, chunks, part):
-                some = min(part, chunks - q)
+            for q in range(0, chunks, most):
+                some = min(most, chunks - q)
                 multiply(args, words, j, q, some, moving)
                 if not split:
                     moving = ring + (moving - ring + some * CHUNK_BYTES) % RING
@@ -74,7 +76,7 @@ def _build_begin() -> Callable[[int, int, int], None]:
         row, tile = steps_of(args, words)
         to, at = slot(args, slots.ROWS), chunk_of(args, words, start, 0)
         for _ in range(2):
-            if slot(words, Stream.ORDER):
+            if slot(words, Stream.ORDER) != COLUMNS_STREAM:
                 split_rows(to, at, row, LINE, SIDE, 1, 0, min(slot(words, Stream.DEPTH), CHUNK))
             else:
                 split_columns(to, RING_APART, at, row, CHUNK, SIDE)
@@ -98,29 +100,29 @@ def _build_multiply() -> Callable[..., None]:
 
     def multiply(args: int, words: int, j: int, q: int, some: int, moving: int) -> None:
         count, apart = slot(words, Stream.COUNT), slot(words, Stream.APART)
-        end, split = slot(args, slots.ROWS) + RING, slot(args, slots.PIECES)
+        ring_end, split = slot(args, slots.ROWS) + RING, slot(args, slots.PIECES)
         moving_apart = bytes_of(slot(args, slots.K)) if split else RING_APART
         width = min(wide_of(args, words), slot(words, Stream.END) - j) if split else PAIR
         last = (q + some) * CHUNK >= slot(words, Stream.DEPTH)
         order, ends = slot(words, Stream.ORDER), last and slot(args, slots.EPILOGUE)
         a, (c, c_row) = slot(args, slots.PANELS) + q * CHUNK_BYTES, sums_of(args, words, 0)
-        c_step = PAIR * size if order else PAIR * c_row
-        for r in range(0, count, BLOCK):
-            rows, lines = min(BLOCK, count - r), slot(args, slots.LINES) + 8
+        c_step = PAIR * c_row if order == COLUMNS_STREAM else PAIR * size
+        for r in range(0, count, DELIVERED):
+            rows, lines = min(DELIVERED, count - r), slot(args, slots.LINES) + 8
             listed = announce(args, words, j, r, rows) if ends else 0
             for f in range(r, r + rows, PAIR):
                 left = r + rows - f
                 if f == 0 and not split:
                     lead(args, words, j, q, some, moving, lines, listed)
-                elif order:
+                elif order != COLUMNS_STREAM:
                     multiply_tiles(
-                        some, moving, moving_apart, PAIR, a, apart, left, end, RING, c, c_row, q,
-                        lines, listed,
+                        some, moving, moving_apart, PAIR, a, apart, left, ring_end, RING, c, c_row,
+                        q, lines, listed,
                     )  # fmt: skip
                 else:
                     multiply_tiles(
-                        some, a, apart, left, moving, moving_apart, width, end, RING, c, c_row, q,
-                        lines, listed,
+                        some, a, apart, left, moving, moving_apart, width, ring_end, RING, c, c_row,
+                        q, lines, listed,
                     )  # fmt: skip
                 a, c = a + 2 * apart, c + c_step
                 lines, listed = lines + 8 * FETCHED * some, listed - FETCHED * some
@@ -150,20 +152,20 @@ def _build_lead() -> Callable[..., None]:
         row, tile = steps_of(args, words)
         c, c_row = sums_of(args, words, 0)
         a, apart = slot(args, slots.PANELS) + q * CHUNK_BYTES, slot(words, Stream.APART)
-        end, depth = slot(args, slots.ROWS) + RING, slot(words, Stream.DEPTH)
+        ring_end, depth = slot(args, slots.ROWS) + RING, slot(words, Stream.DEPTH)
         done, then, following = (q + 1) * CHUNK, (q + some) * CHUNK, j
         if then >= depth:
             # Behind the last ones, any will do: they are split once more.
             then, following = 0, j + PAIR if j + PAIR < slot(words, Stream.END) else j
         source, after = place_of(args, words, j), chunk_of(args, words, following, then)
-        if slot(words, Stream.ORDER):
+        if slot(words, Stream.ORDER) != COLUMNS_STREAM:
             by_rows(
-                some, moving, RING_APART, a, apart, end, RING, c, c_row, q, lines, listed,
+                some, moving, RING_APART, a, apart, ring_end, RING, c, c_row, q, lines, listed,
                 source + done * size, row, tile, depth - done, after, depth - then,
             )  # fmt: skip
         else:
             by_columns(
-                some, a, apart, moving, RING_APART, end, RING, c, c_row, q, lines, listed,
+                some, a, apart, moving, RING_APART, ring_end, RING, c, c_row, q, lines, listed,
                 source + done * row, row, tile, depth - done, after, depth - then,
             )  # fmt: skip
 

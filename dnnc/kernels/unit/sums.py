@@ -9,10 +9,19 @@ from collections.abc import Callable
 
 from dnnc.kernels.product import slots
 from dnnc.kernels.product.strips import Strip
-from dnnc.kernels.unit.places import Stream, build_start, build_wide
+from dnnc.kernels.unit.places import (
+    COLUMNS_STREAM,
+    ROWS_STREAM,
+    TURNED_STREAM,
+    Stream,
+    build_start,
+    build_wide,
+)
 from dnnc.kernels.unit.sizes import LINE, PAIR, TURNED_PLACE, TURNED_ROW
 
 __all__ = ["build_announce", "build_deliver", "build_sums"]
+
+assert Stream.WORDS <= Strip.WORDS
 
 
 def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
@@ -27,7 +36,7 @@ def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
 
     def sums(args: int, words: int, f: int) -> tuple[int, int]:
         start: int = slot(args, slots.TILE)
-        if slot(words, Stream.ORDER):
+        if slot(words, Stream.ORDER) != COLUMNS_STREAM:
             # Rows are not to share sets of the cache.
             row = (slot(words, Stream.COUNT) + PAIR - 1) // PAIR * PAIR * size + LINE
             return start + f * size, row
@@ -86,12 +95,12 @@ def build_deliver() -> Callable[[int, int, int, int, int], None]:
         matrix, order = slot(words, Stream.MATRIX), slot(words, Stream.ORDER)
         row, rows, column, columns = part_of(args, words, j, f, high)
         made, made_row = sums_of(args, words, f)
-        turned = slot(args, slots.ROWS) + TURNED_PLACE
-        if order == 2:
+        turned, turns = slot(args, slots.ROWS) + TURNED_PLACE, order == TURNED_STREAM
+        if turns:
             transpose(turned, TURNED_ROW, made, made_row, PAIR, high)
-        sums, sums_row = turned if order == 2 else made, TURNED_ROW if order == 2 else made_row
+        sums, sums_row = turned if turns else made, TURNED_ROW if turns else made_row
         # Before the `j`th are those that have been delivered.
-        sums += (j - start_of(args, words, j)) * (sums_row if order == 1 else size)
+        sums += (j - start_of(args, words, j)) * (sums_row if order == ROWS_STREAM else size)
         c, c_row, k0 = sums, sums_row, slot(words, Stream.K0)
         if slot(args, slots.OUT):
             c, c_row = slot(args, slots.OUT) + ((matrix * m + row) * n + column) * size, n * size
@@ -117,7 +126,7 @@ def _build_part() -> Callable[[int, int, int, int, int], tuple[int, int, int, in
     def part(args: int, words: int, j: int, f: int, high: int) -> tuple[int, int, int, int]:
         first, across = slot(words, Stream.FIRST) + f, slot(words, Stream.END) - j
         across = min(wide_of(args, words), across)
-        if slot(words, Stream.ORDER) == 1:
+        if slot(words, Stream.ORDER) == ROWS_STREAM:
             return j, across, first, high
         return first, high, j, across
 

@@ -94,14 +94,14 @@ def release(typing_context):  # type: ignore[no-untyped-def]
 
 @cache
 def multiply_pieces(rows: int, columns: int) -> Any:
-    """The intrinsic `f(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)`: a
-    product of `rows` by `columns` tiles, at most two each or one by four, stored at `c`, whose rows
-    are `c_row` bytes apart; added to what is there where `add` is not 0.
+    """The intrinsic `f(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines,
+    count)`: a product of `rows` by `columns` tiles, at most two each or one by four, stored at `c`,
+    whose rows are `c_row` bytes apart; added to what is there where `add` is not 0.
 
     The depth is `chunks` (at least 1) times 32. The tiles of the left operand with the same 16 rows
     are chunk after chunk from `a` on, the next rows `a_apart` bytes further on; so it is with the
     columns of the right operand and `b`. An operand may lie in a ring: behind the chunk that ends
-    at `end` follows the one `ring` bytes before. The order of a sum depends on nothing but the
+    at `ring_end` follows the one `ring` bytes before. The order of a sum depends on nothing but the
     chunks. The cache lines at the `count` addresses of a table at `lines` are fetched meanwhile,
     `FETCHED` for each chunk; as many entries more are read.
     """
@@ -109,7 +109,7 @@ def multiply_pieces(rows: int, columns: int) -> Any:
 
     @intrinsic
     def multiply(  # type: ignore[no-untyped-def]
-        typing_context, chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count
+        typing_context, chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count
     ):
         def write(module: ir.Module) -> ir.Function:
             return write_multiply_pieces(module, name, rows, columns)
@@ -121,20 +121,20 @@ def multiply_pieces(rows: int, columns: int) -> Any:
 
 @cache
 def multiply_splitting(splits: Split) -> Any:
-    """The intrinsic `f(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count,
+    """The intrinsic `f(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count,
     source, row, tile, left, after, after_left)`: as `multiply_pieces(2, 2)`, by an operand in a
     ring of which only the first chunk is split before.
 
     While a chunk is multiplied, the one that follows it in the ring is split; the last time what
-    is `after`. Others are from `source` on, where `left` steps of the depth are left, and
-    `after_left` after that. Rows are `row` bytes apart, and tiles `tile`. The `Split` tells which
-    operand it is, and what happens where less than a chunk is left.
+    is `after`. Others are from `source` on, where `left` steps of the depth are left; from
+    `after` on `after_left` are. Rows are `row` bytes apart, and tiles `tile`. The `Split` tells
+    which operand it is, and what happens where less than a chunk is left.
     """
     name = f"dnnc_splitting_{splits.value}"
 
     @intrinsic
     def multiply(  # type: ignore[no-untyped-def]
-        typing_context, chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count,
+        typing_context, chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count,
         source, row, tile, left, after, after_left
     ):  # fmt: skip
         def write(module: ir.Module) -> ir.Function:
@@ -146,30 +146,30 @@ def multiply_splitting(splits: Split) -> Any:
 
 
 def build_multiply_tiles() -> Callable[..., None]:
-    """`f(chunks, a, a_apart, rows, b, b_apart, columns, end, ring, c, c_row, add, lines, count)`:
-    at most 32 rows of A by at most two panels of B, or four where there is one strip of rows; see
-    `multiply_pieces`."""
+    """`f(chunks, a, a_apart, rows, b, b_apart, columns, ring_end, ring, c, c_row, add, lines,
+    count)`: the first 32 rows of A, or all if they are fewer, by at most two panels of B, or four
+    where there is one strip of rows; see `multiply_pieces`."""
     square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
     four, two, one = (multiply_pieces(1, columns) for columns in (4, 2, 1))
 
     def multiply_tiles(
-        chunks: int, a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int, end: int,
-        ring: int, c: int, c_row: int, add: int, lines: int, count: int,
+        chunks: int, a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int,
+        ring_end: int, ring: int, c: int, c_row: int, add: int, lines: int, count: int,
     ) -> None:  # fmt: skip
         if rows > SIDE:
             if columns > SIDE:
-                square(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+                square(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
             else:
-                high(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+                high(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
         elif columns > 3 * SIDE:
-            four(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+            four(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
         else:
             if columns > SIDE:
-                two(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count)
+                two(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
             if columns <= SIDE or columns > PAIR:
                 done = columns // PAIR
                 b, c = b + 2 * done * b_apart, c + done * 4 * PAIR
-                one(chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, 0, 0)
+                one(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, 0, 0)
 
     return multiply_tiles
 
@@ -182,7 +182,7 @@ def write_multiply_pieces(
     function = internal(module, name, _ARGUMENTS + (_MORE_ARGUMENTS if splits else 0))
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     arguments = function.args[:_ARGUMENTS]
-    chunks, a, a_apart, b, b_apart, end, ring, c, c_row, add, lines, count = arguments
+    chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count = arguments
     apart = {"a": a_apart, "b": b_apart}
     line = builder.alloca(ir.ArrayType(_I8, LINE))
     line.align = LINE
@@ -204,7 +204,7 @@ def write_multiply_pieces(
                 _call(builder, "tilezero", _I8(tile))
     with loop(builder, I64(0), chunks, 1, [a, b], at_least_once=True) as turn:
         now = dict(zip("ab", turn.carried, strict=True))
-        following = {side: _next(builder, place, end, ring) for side, place in now.items()}
+        following = {side: _next(builder, place, ring_end, ring) for side, place in now.items()}
         _fetch(builder, lines, count, turn.index)
         work: list[Callable[[], None]] = []
         if splits:
@@ -234,10 +234,10 @@ def write_multiply_pieces(
     return function
 
 
-def _next(b: ir.IRBuilder, place: ir.Value, end: ir.Value, ring: ir.Value) -> ir.Value:
+def _next(b: ir.IRBuilder, place: ir.Value, ring_end: ir.Value, ring: ir.Value) -> ir.Value:
     """The place of the chunk behind another one."""
     following = b.add(place, I64(CHUNK_BYTES))
-    return b.select(b.icmp_signed("==", following, end), b.sub(following, ring), following)
+    return b.select(b.icmp_signed("==", following, ring_end), b.sub(following, ring), following)
 
 
 def _products(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:

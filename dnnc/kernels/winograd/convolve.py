@@ -276,21 +276,9 @@ def _build_multiply_on_unit(scheme: Scheme) -> Callable[..., None]:
                     c += r * width * size
                     own = b + p * width // SIDE * apart
                     multiply_tiles(
-                        chunks,
-                        strip,
-                        apart,
-                        rows,
-                        own,
-                        apart,
-                        width,
+                        chunks, strip, apart, rows, own, apart, width, 0, 0, c, width * size, 0, 0,
                         0,
-                        0,
-                        c,
-                        width * size,
-                        0,
-                        0,
-                        0,
-                    )
+                    )  # fmt: skip
 
     return multiply
 
