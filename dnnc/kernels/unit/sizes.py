@@ -73,10 +73,11 @@ def fixed_room(group: int, count: int | None, depth: int) -> int:
 
 
 def ring_room() -> int:
-    """Bytes of the ring of what streams by, and for what is turned."""
-    return TURNED_PLACE + DELIVERED * TURNED_ROW
+    """Bytes of the ring of what streams by, and for what is turned, of which a row may be read from
+    its middle on."""
+    return TURNED_PLACE + DELIVERED * TURNED_ROW + LINE
 
 
 def sums_room() -> int:
     """Bytes for the sums of all that is fixed and 32 rows or columns that stream by."""
-    return PAIR * (4 * MOST_FIXED + LINE)
+    return PAIR * (4 * MOST_FIXED + LINE) + LINE

@@ -161,19 +161,22 @@ def split_chunk(
         some = b.select(b.icmp_signed("<", some, I64(CHUNK)), some, I64(CHUNK))
         masks = [lane_mask(b, _LANES, some, first) for first in (0, _LANES)]
 
+    place = b.inttoptr(at, BYTES)
+    ends = [place, b.gep(place, [tile])]
+    targets = [target, b.add(target, apart)]
+
     def part(j: int, u: int) -> None:
-        """One row of the three tiles of pieces of tile `j`."""
-        place = b.add(at, b.mul(tile, I64(j)))
+        """One row of the three tiles of pieces of tile `j`, of rows that follow those before."""
         if splits is Split.COLUMNS:
-            parts = [b.add(place, b.mul(row, I64(2 * u + k))) for k in range(2)]
+            first, second = ends[j], b.gep(ends[j], [row])
+            places, ends[j] = [(first, 0), (second, 0)], b.gep(second, [row])
         else:
-            parts = [b.add(b.add(place, b.mul(row, I64(u))), I64(k * LINE)) for k in range(2)]
+            places, ends[j] = [(ends[j], 0), (ends[j], LINE)], b.gep(ends[j], [row])
         pair = [
-            load_at(b, _FLOATS, b.inttoptr(one, BYTES), 0, mask)
-            for one, mask in zip(parts, masks, strict=True)
+            load_at(b, _FLOATS, *place, mask) for place, mask in zip(places, masks, strict=True)
         ]
         order = _IN_TURN if splits is Split.COLUMNS else _FOLLOWING
-        _store_pieces(b, pair, order, b.add(b.add(target, b.mul(apart, I64(j))), I64(u * LINE)))
+        _store_pieces(b, pair, order, b.add(targets[j], I64(u * LINE)))
 
     return [partial(part, j, u) for j in range(2) for u in range(SIDE)]
 

@@ -267,7 +267,8 @@ def _products(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:
 @intrinsic
 def add_rows(typing_context, to, to_row, sums, sums_row, rows, columns, add):  # type: ignore[no-untyped-def]
     """`add_rows(to, to_row, sums, sums_row, rows, columns, add)`: move rows of at most 32 float32,
-    added to what is there where `add` is not 0. Rows are so many bytes apart."""
+    added to what is there where `add` is not 0. Rows are so many bytes apart. Of sums 32 are read
+    in each row."""
     name = "dnnc_add_rows"
     return calling(name, 7, lambda module: _write_add_rows(module, name))
 
@@ -281,7 +282,8 @@ def _write_add_rows(module: ir.Module, name: str) -> ir.Function:
     adding = b.icmp_signed("!=", add, I64(0))
     with loop(b, I64(0), rows, 1, [to, sums], at_least_once=True) as turn:
         target, source = (b.inttoptr(place, BYTES) for place in turn.carried)
-        values = [load_at(b, kind, source, k * LINE, mask) for k, mask in enumerate(masks)]
+        # All lanes: a load with a mask would wait until what was stored last is in the cache.
+        values = [load_at(b, kind, source, offset) for offset in (0, LINE)]
         places = [(target, k * LINE, mask) for k, mask in enumerate(masks)]
         store_sums(b, values, places, adding)
         steps = zip(turn.carried, (to_row, sums_row), strict=True)
