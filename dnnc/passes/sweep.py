@@ -5,7 +5,7 @@ networks have many small parameters: offsets, scales, the kernels of narrow conv
 variables are made anew by the same formula, one node does that for all of them, which later passes
 need not look into:
 
-    %0 = multiply %g, %lr;  v <- subtract %v, %0      →      %2, %3 = sweep %lr, %v, %g, %w, %h
+    %0 = multiply %g, %lr;  v <- subtract %v, %0      →      %2, %3 = sweep %lr, %g, %v, %h, %w
     %1 = multiply %h, %lr;  w <- subtract %w, %1
 
 Large variables stay alone: their gradients are in the cache while they are new, and need memory.
