@@ -8,7 +8,8 @@ need not look into:
     %0 = multiply %g, %lr;  v <- subtract %v, %0      →      %2, %3 = sweep %lr, %g, %v, %h, %w
     %1 = multiply %h, %lr;  w <- subtract %w, %1
 
-Large variables stay alone: their gradients are in the cache while they are new, and need memory.
+Large variables stay alone, and so many small ones are several sweeps: their gradients are in the
+cache while they are new, and all of them take memory until the last one is there.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from dnnc.passes.trace import fired
 
 __all__ = ["run"]
 
-#: Elements of the smallest variable that is updated by itself.
-_LARGE = 1 << 16
+#: Elements of the smallest variable that is updated by itself, and of those of one sweep at most.
+_LARGE, _TOGETHER = 1 << 16, 1 << 18
 
 
 def run(graph: Graph) -> Graph:
@@ -39,10 +40,11 @@ def run(graph: Graph) -> Graph:
     for formula in reader.formulas():
         families.setdefault(formula.key, []).append(formula)
     for family in families.values():
-        if len(family) > 1:
-            fired(f"update {len(family)} variables at once")
-            results = _sweep(family)
-            made.update(zip((v for f in family for v in f.results), results, strict=True))
+        for part in _parts(family):
+            if len(part) > 1:
+                fired(f"update {len(part)} variables at once")
+                results = _sweep(part)
+                made.update(zip((v for f in part for v in f.results), results, strict=True))
     if not made:
         return graph
     outputs = tuple(
@@ -72,34 +74,25 @@ class _Reader:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.users = graph, uses(graph)
         self.stored = {output.value for output in graph.outputs}
-        self.numbers: dict[Value, int] = {}
-        known: dict[object, int] = {}
+        # For each number the first one that is computed alike.
+        self.same: dict[Value, Value] = {}
+        known: dict[object, Value] = {}
         for node in graph.nodes:
             if isinstance(node.op, Elementwise | Constant) and node.results[0].shape == ():
-                key = node.op, tuple(self.number(value) for value in node.operands)
-                self.numbers[node.results[0]] = known.setdefault(key, id(node))
+                key = node.op, tuple(self.same.get(value, value) for value in node.operands)
+                self.same[node.results[0]] = known.setdefault(key, node.results[0])
 
     def formulas(self) -> list[_Formula]:
-        small = {
-            item.name
-            for item in self.graph.inputs
-            if item.role == "parameter"
-            and item.value.type.rank > 0
-            and (product(item.value.shape).constant or _LARGE) < _LARGE
-        }
-        found = []
-        for output in self.graph.outputs:
-            if output.updates in small and output.value.node is not None:
-                formula = self._formula(output.value)
-                if formula is not None:
-                    found.append(formula)
-        return found
+        small = {item.name for item in self.graph.inputs if _is_small(item)}
+        values = [o.value for o in self.graph.outputs if o.updates in small]
+        found = (self._formula(value) for value in dict.fromkeys(values))
+        return [formula for formula in found if formula is not None]
 
     def _formula(self, result: Value) -> _Formula | None:
-        """The formula that ends with a value; None where the value is needed by other nodes."""
+        """The formula that ends with a value; None where there is none, or other nodes need the
+        value. So formulas have no nodes in common, and none needs another one's results."""
         inside = self._own(self._alike(result))
-        assert result.node is not None
-        if result.node not in inside:
+        if result.node is None or result.node not in inside:
             return None
         formula = _Formula(_in_order(result.node, inside))
         self._describe(formula)
@@ -140,7 +133,7 @@ class _Reader:
                 if value in places:
                     continue
                 if value.shape == ():
-                    places[value] = ("number", self.number(value), value.type.dtype)
+                    places[value] = (self.same.get(value, value), value.type.dtype)
                     formula.shared.append(value)
                 else:
                     places[value] = ("tensor", len(formula.tensors), value.type.dtype)
@@ -151,9 +144,26 @@ class _Reader:
                 formula.results.append(node.results[0])
         formula.key = (tuple(steps), tuple(places[value] for value in formula.results))
 
-    def number(self, value: Value) -> int:
-        """Equal for numbers that are computed alike, while the graph exists."""
-        return self.numbers.get(value, id(value))
+
+def _is_small(item: Input) -> bool:
+    """Whether an input is a parameter that is updated together with others."""
+    elements = product(item.value.shape).constant
+    alone = item.value.type.rank == 0 or elements is None or elements >= _LARGE
+    return item.role == "parameter" and not alone
+
+
+def _parts(family: Sequence[_Formula]) -> list[list[_Formula]]:
+    """Formulas of one kind as they follow one another, those of one sweep together."""
+    parts: list[list[_Formula]] = []
+    room = 0
+    for formula in family:
+        elements = product(formula.results[0].shape).constant or 0
+        if not parts or elements > room:
+            parts.append([])
+            room = _TOGETHER
+        parts[-1].append(formula)
+        room -= elements
+    return parts
 
 
 def _in_order(last: Node, inside: set[Node]) -> list[Node]:

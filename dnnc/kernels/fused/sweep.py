@@ -76,6 +76,7 @@ def _placed(
         if isinstance(argument, Buffer):
             placed.append(Buffer(values[argument.value], argument.written))
         else:
+            # Loops over flat tensors need no scratch memory.
             assert isinstance(argument, Integer)
             placed.append(Integer(argument.size.substitute({_COUNT: count})))
     return placed

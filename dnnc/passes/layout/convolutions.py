@@ -30,7 +30,7 @@ _ONES = (dim(1), dim(1))
 #: leaves the second-level cache; on a matrix unit products are faster before.
 _LARGE, _LARGE_ON_UNIT = 128 * 1024, 32 * 1024
 #: Least elements of a weight, and least depth, of a convolution that is a product on a matrix unit.
-_SQUARE, _DEEP = 128 * 128, 128
+_LEAST, _LEAST_DEPTH = 128 * 128, 128
 
 
 def is_image_node(node: Node) -> bool:
@@ -91,7 +91,7 @@ class Packing:
     def weight_gradient(self, op: ConvWeightGradient, x: Value, dy: Value) -> Value:
         """dw [O, C / groups, kh, kw] of x [N, H, W, C] and dy [N, Ho, Wo, O]."""
         kernel, size = (op.shape[2], op.shape[3]), dy.shape[1:3]
-        if _is_large(op, op.shape, _LARGE_ON_UNIT if _on_unit(x) else _LARGE):
+        if _is_plain_product(op, op.shape, _LARGE_ON_UNIT if _on_unit(x) else _LARGE):
             return apply(Reshape(op.shape), apply(MatMul(transpose_a=True), _rows(dy), _rows(x)))
         tile = winograd_tile("weight", x, op.movement, kernel, dy.shape[3], size)
         return apply(ConvLastWeightGradient(**op.movement, tile=tile, shape=op.shape), x, dy)
@@ -106,7 +106,8 @@ class Packing:
 def _is_product(op: Convolution, w: Value, depth: Dim) -> bool:
     """Whether a convolution is better computed as a product of matrices of that depth: on a matrix
     unit, which convolutions do not use."""
-    return (depth.constant or 0) >= _DEEP and _is_large(op, w.shape, _SQUARE) and _on_unit(w)
+    deep = (depth.constant or 0) >= _LEAST_DEPTH
+    return deep and _is_plain_product(op, w.shape, _LEAST) and _on_unit(w)
 
 
 def _on_unit(operand: Value) -> bool:
@@ -114,8 +115,9 @@ def _on_unit(operand: Value) -> bool:
     return operand.type.dtype is DType.F32 and matrix_unit()
 
 
-def _is_large(op: Convolution, weight: tuple[Dim, ...], least: int) -> bool:
-    """Whether a convolution is a product of matrices, of single taps, by a weight of that size."""
+def _is_plain_product(op: Convolution, weight: tuple[Dim, ...], least: int) -> bool:
+    """Whether a convolution of single taps is a product of matrices, by a weight [O, C, 1, 1] of at
+    least so many elements."""
     kernel, elements = weight[2:], product(weight).constant
     single = (*kernel, *op.strides) == _ONES * 2 and all(pad == 0 for pad in op.pads)
     return single and op.groups == 1 and elements is not None and elements >= least
