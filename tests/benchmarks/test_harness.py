@@ -156,7 +156,9 @@ def test_a_worker_that_fails_is_no_peer(tmp_path: Path) -> None:
 
 def check_rate(case: KernelCase) -> None:
     rate = measure_kernel(case, threads=1, seconds=0.0)
-    assert 0 < rate.best < rate.call
+    # Of two calls one may be disturbed: which takes longer says nothing.
+    assert rate.best > 0
+    assert rate.call > 0
     assert rate.to_json()["shape"] == case.shape
 
 
