@@ -21,6 +21,7 @@ from dnnc.ir.graph import (
     apply_typed,
     current_origin,
     move_origin,
+    nodes_between,
     origin,
     sorted_nodes,
 )
@@ -76,11 +77,13 @@ def map_regions(op: Operator, change: Callable[[Graph], Graph]) -> Operator:
 
 
 def replace(values: Iterable[Value], mapping: Mapping[Value, Value]) -> list[Value]:
-    """The same computations with some values replaced by others, wherever they are used."""
+    """The same computations with some values replaced by others, wherever they are used. What
+    those were made by is not computed again."""
     wanted = list(values)
     done = dict(mapping)
+    needed = nodes_between(wanted, done.__contains__)
     for node in sorted_nodes(wanted):
-        if all(result in done for result in node.results):
+        if node not in needed:
             continue
         operands = tuple(done.get(v, v) for v in node.operands)
         for old, new in zip(node.results, _with_operands(node, operands).results, strict=True):

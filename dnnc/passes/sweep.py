@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 from dnnc.ir.dims import product
 from dnnc.ir.graph import Graph, Input, Node, Output, Value, apply_all, origin
-from dnnc.ir.rewrite import uses
+from dnnc.ir.rewrite import replace, uses
 from dnnc.ir.types import TensorType
-from dnnc.ops.base import Elementwise, apply
+from dnnc.ops.base import Elementwise
 from dnnc.ops.control import Sweep
 from dnnc.ops.creation import Constant
 from dnnc.passes.trace import fired
@@ -186,16 +186,12 @@ def _in_order(last: Node, inside: set[Node]) -> list[Node]:
 def _sweep(family: Sequence[_Formula]) -> tuple[Value, ...]:
     """The results of all formulas, one after the other."""
     first = family[0]
-    known: dict[Value, Value] = {}
-    for value in (*first.shared, *first.tensors):
-        known[value] = Value(TensorType(value.type.dtype, ()))
-    for node in first.nodes:
-        known[node.results[0]] = apply(node.op, *(known[value] for value in node.operands))
-    inputs = [*first.shared, *first.tensors]
+    outside = [*first.shared, *first.tensors]
+    numbers = {value: Value(TensorType(value.type.dtype, ())) for value in outside}
     body = Graph(
         "element",
-        tuple(Input(f"x{k}", known[value]) for k, value in enumerate(inputs)),
-        tuple(Output(f"y{k}", known[value]) for k, value in enumerate(first.results)),
+        tuple(Input(f"x{k}", value) for k, value in enumerate(numbers.values())),
+        tuple(Output(f"y{k}", y) for k, y in enumerate(replace(first.results, numbers))),
     )
     operands = [*first.shared, *(value for formula in family for value in formula.tensors)]
     with origin(first.nodes[-1].origin):

@@ -91,6 +91,16 @@ def test_product(run_node, unit_call, transpose):
 
 
 @UNIT
+@pytest.mark.parametrize("transpose_b", [False, True], ids=str)
+def test_few_columns_are_fixed(run_node, unit_call, transpose_b):
+    arrays = operands(DType.F32, (), 300, 28, 200, False, transpose_b)
+    node = node_of(arrays, False, transpose_b)
+    one, two = (run_node(node, [unit_call(node)], arrays, threads=t)[0] for t in (1, 2))
+    np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-6, atol=1e-4)
+    np.testing.assert_array_equal(one, two)
+
+
+@UNIT
 def test_batches_and_small_groups(run_node, unit_call, monkeypatch):
     monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: 1 << 13)
     for lead, (m, n, k) in itertools.product([(3,), (2, 2)], [(17, 70, 40), (70, 33, 900)]):
@@ -115,7 +125,7 @@ def test_packed_product(run_node, unit_call, transpose, pieces):
         values = [Value(TensorType.make(DType.F32, array.shape)) for array in (a, packed)]
         node = apply(PackedMatMul(dim(n), pieces), *values).node
         wanted = a.astype("f8") @ (b.T if transpose else b).astype("f8")
-        for call in (unit_call(node), *lower(node)):
+        for call in (*(unit_call(node) for _ in range(pieces)), *lower(node)):
             got = run_node(node, [call], [a, packed], threads=2)[0]
             np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * k**0.5)
         np.testing.assert_allclose(node.op.evaluate(a, packed)[0], wanted, rtol=1e-4, atol=1e-3)

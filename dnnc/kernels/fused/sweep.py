@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Graph, Input, Node, Output, Value
+from dnnc.ir.rewrite import replace
 from dnnc.ir.types import TensorType
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, lowering, make_kernel
 from dnnc.kernels.code import Code
 from dnnc.kernels.fused.lower import elementwise_calls
-from dnnc.ops.base import apply
 from dnnc.ops.control import Fused, Sweep
 
 __all__: list[str] = []
@@ -53,18 +53,15 @@ def lower_sweep(node: Node) -> list[Call]:
 
 def _flat(op: Sweep) -> Fused:
     """The formula on tensors of one axis."""
-    known: dict[Value, Value] = {}
-    for k, item in enumerate(op.body.inputs):
-        known[item.value] = _value(item.value, k >= op.shared)
-    for node in op.body.nodes:
-        known[node.results[0]] = apply(node.op, *(known[value] for value in node.operands))
-    inputs = tuple(Input(item.name, known[item.value]) for item in op.body.inputs)
-    outputs = tuple(Output(item.name, known[item.value]) for item in op.body.outputs)
-    return Fused(Graph(op.body.name, inputs, outputs), (dim(_COUNT),))
-
-
-def _value(number: Value, varies: bool) -> Value:
-    return Value(TensorType(number.type.dtype, (dim(_COUNT),) if varies else ()))
+    axis, body = (dim(_COUNT),), op.body
+    inputs = [
+        Input(item.name, Value(TensorType(item.value.type.dtype, axis if k >= op.shared else ())))
+        for k, item in enumerate(body.inputs)
+    ]
+    known = {old.value: new.value for old, new in zip(body.inputs, inputs, strict=True)}
+    values = replace((output.value for output in body.outputs), known)
+    outputs = tuple(Output(f"y{k}", value) for k, value in enumerate(values))
+    return Fused(Graph(body.name, tuple(inputs), outputs), axis)
 
 
 def _placed(

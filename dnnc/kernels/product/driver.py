@@ -94,8 +94,7 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
         if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
             return vector
         if unit and favours_unit(
-            m, n, k, slot(args, slots.FLIP_A), slot(args, slots.FLIP_B), slot(args, slots.WIDTH),
-            slot(args, slots.PIECES),
+            m, n, k, slot(args, slots.FLIP_A), slot(args, slots.FLIP_B), slot(args, slots.PIECES)
         ):  # fmt: skip
             return unit
         if slot(args, slots.FLIP_A):

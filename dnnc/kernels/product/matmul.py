@@ -97,7 +97,9 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
-    unit = dtype == "f32" and unit_usable() and _may_favour_unit(m, n, depth, layout)
+    # A packed matrix has no pieces where they would not pay.
+    unit = dtype == "f32" and unit_usable() and (pieces or not packed)
+    unit = unit and _may_favour_unit(m, n, depth, (flip_a, flip_b, pieces))
     # Of rows by pieces of a packed matrix, few are fixed at a time.
     fixed = max(m.constant, n.constant) if m.constant and n.constant else None
     if unit:
@@ -145,7 +147,7 @@ def _order(
     return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
 
 
-def _may_favour_unit(m: Dim, n: Dim, depth: Dim, layout: tuple[int, ...]) -> bool:
+def _may_favour_unit(m: Dim, n: Dim, depth: Dim, layout: tuple[bool, ...]) -> bool:
     """Whether a product is one for the matrix unit, with many rows where their number is open."""
     if n.constant is None or depth.constant is None:
         return True

@@ -51,12 +51,12 @@ class Stream(IntEnum):
 
 
 def build_order() -> Callable[[int, int, int, int, int, int], int]:
-    """`f(m, n, k, flip_a, flip_b, width)`: what streams by, the more numerous if nothing else
+    """`f(m, n, k, flip_a, flip_b, pieces)`: what streams by, the more numerous if nothing else
     decides: what is fixed is split first."""
 
-    def order(m: int, n: int, k: int, flip_a: int, flip_b: int, width: int) -> int:
-        # Rows of A cannot stream where they are stored as columns, and panels do as they are.
-        if flip_a or width:
+    def order(m: int, n: int, k: int, flip_a: int, flip_b: int, pieces: int) -> int:
+        # Rows of A cannot stream where they are stored as columns, and pieces do as they are.
+        if flip_a or pieces:
             return TURNED_STREAM if flip_b else COLUMNS_STREAM
         # Both A and the result are transposed instead of B.
         if flip_b and m * (n + k) < n * k:
@@ -78,8 +78,7 @@ def build_wide() -> Callable[[int, int], int]:
 
 def build_start() -> Callable[[int, int, int], int]:
     """`f(args, words, j)`: the first of the 32 rows or columns that stream by and hold the `j`th:
-    the last ones in the matrix where fewer would follow. In packed matrices they begin with a
-    panel, and pieces have zeros where fewer follow."""
+    the last ones in the matrix where fewer would follow, for which pieces have zeros."""
     from dnnc.kernels.intrinsics import slot
 
     def start(args: int, words: int, j: int) -> int:
@@ -88,8 +87,6 @@ def build_start() -> Callable[[int, int, int], int]:
         count: int = slot(args, slots.N)
         if slot(words, Stream.ORDER) == ROWS_STREAM:
             count = slot(args, slots.M)
-        if slot(args, slots.WIDTH):
-            count = (count + SIDE - 1) // SIDE * SIDE
         return min(j, count - PAIR)
 
     return start
@@ -115,8 +112,6 @@ def build_place() -> Callable[[int, int, int], int]:
             # They follow the panels.
             at += (n + SIDE - 1) // SIDE * k * LINE
             at += first // SIDE * bytes_of(k) + bytes_of(k0)
-        elif slot(args, slots.WIDTH):
-            at += (first * k + k0 * SIDE) * size
         else:
             at += ((matrix * k + k0) * n + first) * size
         return at
@@ -134,8 +129,6 @@ def build_steps() -> Callable[[int, int], tuple[int, int]]:
         along = slot(args, slots.K) * size
         if slot(words, Stream.ORDER) != COLUMNS_STREAM:
             return along, SIDE * along
-        if slot(args, slots.WIDTH):
-            return LINE, SIDE * along
         return slot(args, slots.N) * size, LINE
 
     return steps

@@ -23,7 +23,7 @@ __all__ = ["build_favours_unit", "may_favour_unit", "unit_kernel"]
 
 
 def build_favours_unit() -> Callable[..., int]:
-    """`f(m, n, k, flip_a, flip_b, width, pieces)`: whether a product is faster on the unit, by
+    """`f(m, n, k, flip_a, flip_b, pieces)`: whether a product is faster on the unit, by
     estimates in processor cycles; with `pieces` B is split already."""
     from dnnc.kernels.subroutine import subroutine
 
@@ -36,10 +36,10 @@ def may_favour_unit(m: int, n: int, k: int, *layout: int) -> bool:
 
 
 def _favours(order_of: Callable[..., int]) -> Callable[..., int]:
-    def favours(m: int, n: int, k: int, flip_a: int, flip_b: int, width: int, pieces: int) -> int:
+    def favours(m: int, n: int, k: int, flip_a: int, flip_b: int, pieces: int) -> int:
         tall, wide = (m + SIDE - 1) // SIDE * SIDE, (n + SIDE - 1) // SIDE * SIDE
         deep = (k + CHUNK - 1) // CHUNK * CHUNK
-        rows_stream = order_of(m, n, k, flip_a, flip_b, width) == ROWS_STREAM
+        rows_stream = order_of(m, n, k, flip_a, flip_b, pieces) == ROWS_STREAM
         fixed, streaming = (n, m) if rows_stream else (m, n)
         if not pieces and (k < CHUNK or streaming < PAIR):
             return 0
@@ -68,7 +68,7 @@ def _build() -> Callable[[int, int, int], int]:
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         flips = slot(args, slots.FLIP_A), slot(args, slots.FLIP_B)
-        words, order = slot(args, slots.WORDS), order_of(m, n, k, *flips, slot(args, slots.WIDTH))
+        words, order = slot(args, slots.WORDS), order_of(m, n, k, *flips, slot(args, slots.PIECES))
         # Where pieces of B stay in the cache all may read them: rows of A and of the result are one
         # thread's then, from one product of a network to the next.
         pieces = 2 * ((n + PAIR - 1) // PAIR) * bytes_of(k)

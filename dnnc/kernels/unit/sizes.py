@@ -79,5 +79,6 @@ def ring_room() -> int:
 
 
 def sums_room() -> int:
-    """Bytes for the sums of all that is fixed and 32 rows or columns that stream by."""
+    """Bytes for the sums of all that is fixed and 32 rows or columns that stream by, of which a row
+    may be read from its middle on."""
     return PAIR * (4 * MOST_FIXED + LINE) + LINE
