@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
 
-from dnnc.program.memory import ALIGNMENT, round_up
+from dnnc.program.memory import ALIGNMENT, address_of, round_up
 
-__all__ = ["aligned", "side_by_side"]
+__all__ = ["aligned", "empty", "side_by_side"]
 
 #: Bytes of a large page, on x86 and with the usual settings elsewhere.
 _PAGE = 1 << 21
+#: Bytes of an array from which on alignment pays for what it costs, about a microsecond: it would
+#: leave the first-level cache, and vectors across two lines are stored as two.
+_WORTHWHILE = 1 << 15
 
 
 def aligned(count: int) -> np.ndarray:
@@ -26,9 +30,18 @@ def aligned(count: int) -> np.ndarray:
         # Where there is no room for large pages, there may be some for small ones.
         with suppress(OSError):
             return _large(count)
+    return _aligned((count,), count, np.dtype(np.uint8))
+
+
+def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array, not initialized. Large ones are aligned, in memory that the allocator keeps."""
+    count = math.prod(shape) * dtype.itemsize
+    return np.empty(shape, dtype) if count < _WORTHWHILE else _aligned(shape, count, dtype)
+
+
+def _aligned(shape: Sequence[int], count: int, dtype: np.dtype) -> np.ndarray:
     raw = np.empty(count + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + count]
+    return np.ndarray(shape, dtype, raw, -address_of(raw) % ALIGNMENT)
 
 
 def _large(count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from dnnc.ir.graph import Graph, Node, Output, Value
 from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import Header
 from dnnc.kernels.load import load_lowerings
-from dnnc.program.arrays import aligned
+from dnnc.program.arrays import aligned, empty
 from dnnc.program.binding import ARENA, Binding, Step, bind
 from dnnc.program.describe import describe_memory
 from dnnc.program.feeds import Feed, Feeds
@@ -172,7 +172,7 @@ class Executable:
             self._words[ARENA] = address_of(self._arena)
         outputs = {}
         for name, shape, dtype, root in program.outputs:
-            outputs[name] = array = np.empty(shape, dtype)
+            outputs[name] = array = empty(shape, dtype)
             self._words[root] = address_of(array)
         return program, outputs
 

@@ -83,7 +83,7 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import shared
 
-    two, size = 2 * widest.lanes, widest.bytes_each
+    lanes, two, size = widest.lanes, 2 * widest.lanes, widest.bytes_each
     favours_unit = shared(build_favours_unit, returns=1)
 
     def suits(args: int) -> int:
@@ -104,11 +104,15 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
         dots = m <= slots.DOTS_ROWS or n <= slots.DOTS_COLUMNS
         if other and k >= slots.DOTS_DEPTH and dots:
             return other
-        # Both A and the result are transposed instead of B.
-        room = (m + two - 1) // two * two * k * size <= slot(args, slots.GROUP)
-        if room and 0 < k <= slots.DEPTH and m <= n and m * (n + k) < n * k:
-            return _FEW_ROWS
-        return 0
+        # A takes the place of panels of B.
+        room = m <= n and (m + two - 1) // two * two * k * size <= slot(args, slots.GROUP)
+        if not room or not 0 < k <= slots.DEPTH:
+            return 0
+        # Both A and the result are transposed instead of B, and rows are rounded up to vectors
+        # instead of columns. To transpose a number costs half a vector of multiply-adds.
+        turned = (m + lanes - 1) // lanes * lanes * n * k + lanes // 2 * m * (n + k)
+        packed = (n + lanes - 1) // lanes * lanes * m * k + lanes // 2 * n * k
+        return _FEW_ROWS if turned < packed else 0
 
     return suits
 
@@ -129,7 +133,8 @@ def _build_region(widest: Tile) -> Callable[..., None]:
         block = (k + blocks - 1) // blocks
         few = _FEWER if k > _MANY and n * size % 4096 == 0 else _FEW
         direct = not slot(args, slots.FLIP_B) and stop - row <= few
-        there = v1 if slot(args, slots.WIDTH) else n // lanes // unit * unit if direct else 0
+        whole = v1 if unit == 1 else n // lanes // unit * unit
+        there = v1 if slot(args, slots.WIDTH) else whole if direct else 0
         b = slot(args, slots.B) + matrix * k * n * size
         # Whole tiles, whether they are two or three vectors wide.
         fitting = slot(args, slots.GROUP) // (max(block, 1) * lanes * size)
@@ -158,7 +163,7 @@ def _build_multiply(widest: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import shared, subroutine
 
     finish, announce = shared(build_finish), shared(build_finish, True)
-    rows_of = subroutine(build_rows(widest), returns=2)
+    rows_of = subroutine(build_rows(widest), returns=3)
     list_rows = subroutine(build_list_rows(widest.bytes_each))
     list_lines = shared(build_list_lines)
     set_b, take = subroutine(_build_set_b(widest)), shared(build_take, widest.vectors, returns=1)
@@ -174,12 +179,12 @@ def _build_multiply(widest: Tile) -> Callable[..., None]:
         region, code, own = words + 8 * Strip.WORDS, slot(args, slots.EPILOGUE), args
         own += 8 * slots.SLOTS
         ends = code if k0 + depth == k else 0
-        a, a_row = rows_of(args, matrix, i, rows, k0, depth)
+        a, a_row, a_step = rows_of(args, matrix, i, rows, k0, depth, last - g)
         put(words, Strip.ROWS, rows)
         put(words, Strip.DEPTH, depth)
         put(words, Strip.A, a)
         put(words, Strip.A_ROW, a_row)
-        put(words, Strip.A_STEP, size)
+        put(words, Strip.A_STEP, a_step)
         put(words, Strip.ADD, k0)
         put(words, Strip.A_TABLE, 0)
         # What lies beyond the second-level cache and is not read in a row is fetched meanwhile.

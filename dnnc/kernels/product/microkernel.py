@@ -49,16 +49,20 @@ def micro_kernel(tile: Tile, table: str = "", apart: bool = False, fetching: boo
     columns, add, lines, count)`.
 
     Addresses and strides are in bytes. `rows` and `columns` (at least 1, at most the tile's) limit
-    what is stored and which rows of A are read; of B, whole rows of the tile are read. `depth` is
-    at least 1. Row i of A begins at `a + i * a_row`, or at `a + a_table[i]` where `a_table` is the
-    address of a table and not 0; its elements are `a_step` apart. Row k of B begins at
-    `b + k * b_step`; its vectors are `b_vector` bytes apart where they are `apart`, and adjacent
-    otherwise. With `table` "a" element k of a row of A is at `table[k]` from its first,
+    what is stored and which rows of A are read. `depth` is at least 1. Row i of A begins at
+    `a + i * a_row`; its elements are `a_step` apart. Row k of B begins at `b + k * b_step`.
+
+    The vectors of B are `b_vector` bytes apart where they are `apart`; `columns` then may leave out
+    lanes of the last vector, and nothing is read there. Otherwise they are adjacent, and whole rows
+    of the tile are read; and row i of A begins at `a + a_table[i]` where `a_table` is the address
+    of a table and not 0. With `table` "a" element k of a row of A is at `table[k]` from its first,
     where `a_step` is the address of a table. "each" is as "a", but element k of a row of A is a
     vector, of which every lane is multiplied by that lane of B alone; nothing is read beyond
-    `columns`. The tile is added to C where `add` is not 0, and stored otherwise. With `fetching`,
-    the cache lines at the `count` addresses of a table at `lines` are fetched meanwhile, one for
-    each row of B.
+    `columns`.
+
+    The tile is added to C where `add` is not 0, and stored otherwise. With `fetching`, the cache
+    lines at the `count` addresses of a table at `lines` are fetched meanwhile, one for each row of
+    B.
     """
     kind = f"{table}{'_apart' * apart}{'_fetching' * fetching}"
     name = f"dnnc_tile_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}_{kind}"
@@ -112,11 +116,15 @@ class _TileWriter:
         starts = self._row_starts(builder, rows, a, a_row, a_table)
         if table == "each":
             self.read_inside = self._masks(builder, columns)
+        elif self.apart:
+            self.read_inside[-1] = self._masks(builder, columns)[-1]
         size = self.tile.lanes * self.size
         self.places = [
             builder.mul(b_vector, I64(j)) if self.apart else I64(j * size)
             for j in range(self.tile.vectors)
         ]
+        if self.apart:
+            self._fetch(builder, c, c_row)
         sums = self._sum(builder, depth, starts, a_step, b, b_step, table, lines, count)
         add, whole = builder.icmp_signed("!=", add, I64(0)), [None] * self.tile.vectors
         part = self.function.append_basic_block("part")
@@ -130,22 +138,33 @@ class _TileWriter:
         builder.ret_void()
         return self.function
 
+    def _fetch(self, builder: ir.IRBuilder, c: ir.Value, c_row: ir.Value) -> None:
+        """Fetch the lines of C while the sums are computed, where vectors lie across two of them:
+        stores of short sums would wait for them."""
+        base, step = builder.inttoptr(c, BYTES), self.tile.lanes * self.size
+        with builder.if_then(builder.icmp_signed("!=", builder.and_(c_row, I64(63)), I64(0))):
+            for i in range(self.tile.rows):
+                row = builder.gep(base, [builder.mul(c_row, I64(i))])
+                for j in range(self.tile.vectors):
+                    prefetch_at(builder, row, (j + 1) * step - self.size, written=True)
+
     def _row_starts(
         self, builder: ir.IRBuilder, rows: ir.Value, a: ir.Value, a_row: ir.Value, table: ir.Value
     ) -> list[ir.Value]:
         base = builder.inttoptr(a, BYTES)
-        given = builder.icmp_unsigned("!=", table, I64(0))
-        # Without a table a word of the stack stands in for it: what it holds is not used.
-        unused = builder.alloca(I64)
-        offsets = builder.select(given, builder.inttoptr(table, I64.as_pointer()), unused)
-        starts = []
-        for i in range(self.tile.rows):
-            # Rows beyond the last are computed from row 0, and not stored.
-            row = builder.select(builder.icmp_signed("<", I64(i), rows), I64(i), I64(0))
-            place = builder.gep(offsets, [builder.select(given, row, I64(0))])
-            offset = builder.select(given, builder.load(place), builder.mul(a_row, row))
-            starts.append(builder.gep(base, [offset]))
-        return starts
+        # Rows beyond the last are computed from row 0, and not stored.
+        inside = [builder.icmp_signed("<", I64(i), rows) for i in range(self.tile.rows)]
+        counted = [builder.select(bit, I64(i), I64(0)) for i, bit in enumerate(inside)]
+        offsets = [builder.mul(a_row, row) for row in counted]
+        if not self.apart:
+            given = builder.icmp_unsigned("!=", table, I64(0))
+            # Without a table a word of the stack stands in for it: what it holds is not used.
+            unused = builder.alloca(I64)
+            listed = builder.select(given, builder.inttoptr(table, I64.as_pointer()), unused)
+            for i, row in enumerate(counted):
+                place = builder.gep(listed, [builder.select(given, row, I64(0))])
+                offsets[i] = builder.select(given, builder.load(place), offsets[i])
+        return [builder.gep(base, [offset]) for offset in offsets]
 
     def _sum(
         self,

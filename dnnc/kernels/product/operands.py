@@ -13,6 +13,9 @@ from dnnc.kernels.tiles import Tile
 
 __all__ = ["build_list_rows", "build_pack_panels", "build_rows", "panel_vectors", "row_bytes"]
 
+#: Vectors of a block of B, at most, that are multiplied by rows of A where those lie as columns.
+_FEW_VECTORS = 768
+
 
 def panel_vectors(widest: Tile) -> int:
     """Vectors side by side in a panel of columns: one where tiles take vectors apart."""
@@ -52,9 +55,10 @@ def row_bytes(depth: int, size: int) -> int:
     return (depth * size + 63) // 64 * 64 + 64
 
 
-def build_rows(widest: Tile) -> Callable[..., tuple[int, int]]:
-    """`f(args, matrix, i, rows, k0, depth)`: where a block of rows of A begins, and how far apart
-    rows are. Rows that are columns in memory are transposed."""
+def build_rows(widest: Tile) -> Callable[..., tuple[int, int, int]]:
+    """`f(args, matrix, i, rows, k0, depth, vectors)`: where a block of rows of A begins, and how
+    far apart rows and elements of a row are. Rows that are columns in memory are transposed, unless
+    few vectors of columns of B are multiplied by them."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.movement.packing import build_transpose
     from dnnc.kernels.subroutine import shared, subroutine
@@ -62,14 +66,18 @@ def build_rows(widest: Tile) -> Callable[..., tuple[int, int]]:
     size, transpose = widest.bytes_each, shared(build_transpose, widest.bytes_each)
     bytes_of = subroutine(row_bytes, returns=1)
 
-    def rows_of(args: int, matrix: int, i: int, rows: int, k0: int, depth: int) -> tuple[int, int]:
+    def rows_of(
+        args: int, matrix: int, i: int, rows: int, k0: int, depth: int, vectors: int
+    ) -> tuple[int, int, int]:
         m, k = slot(args, slots.M), slot(args, slots.K)
         a = slot(args, slots.A) + matrix * m * k * size
         if not slot(args, slots.FLIP_A):
-            return a + (i * k + k0) * size, k * size
+            return a + (i * k + k0) * size, k * size, size
+        if vectors * depth <= _FEW_VECTORS:
+            return a + (k0 * m + i) * size, size, m * size
         apart = bytes_of(depth, size)
         transpose(slot(args, slots.ROWS), apart, a + (k0 * m + i) * size, m * size, depth, rows)
-        return slot(args, slots.ROWS), apart
+        return slot(args, slots.ROWS), apart, size
 
     return rows_of
 

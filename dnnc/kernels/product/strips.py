@@ -21,7 +21,7 @@ class Strip(IntEnum):
     ROWS is any number from 0 on. A row i of A begins at `A + i * A_ROW`, or at `A + table[i]`
     where A_TABLE holds the address of a table. LINES is 0, or the address of a list of cache lines
     to fetch meanwhile (`dnnc.kernels.product.lines`). The vectors of a row of B are B_VECTOR
-    apart in strips that are made so, and adjacent in others.
+    apart in strips that are made so, which have no tables, and adjacent in others.
     """
 
     ROWS = 0
