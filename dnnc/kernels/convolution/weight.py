@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dnnc.ir.dims import ceil_div, product
+from dnnc.ir.dims import ceil_div, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
 from dnnc.kernels.convolution.run_strips import Runs
@@ -65,6 +65,9 @@ _JOINED = 48
 #: Bytes of a partial result that stays in the second-level cache, and pixels to add at a time to
 #: one that does not.
 _KEPT, _DEEP = 512 * 1024, 256
+#: Fewest pixels of a chunk, if there are more chunks than two: each writes and joins a partial
+#: result.
+_FEWEST = 96
 #: Taps in a run that make a tile with enough sums.
 _SHORTEST_RUN = 8
 
@@ -112,13 +115,13 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
         ),
         2 * dy.type.elements * taps * channels,
     )
-    sizes = (chunks, groups, channels, taps, form.columns, padded)
+    sizes = (chunks, groups, channels, taps, form.columns, padded, product(dy.shape[:3]))
     join = Call(
         make_kernel("conv_last_weight_join", lambda: _build_join(dtype), dtype, unrolled=False),
         (
             Buffer(dw, written=True),
             partial,
-            *(Integer.of(number) for number in sizes),
+            *map(Integer, map(dim, sizes)),
             Scratch(padded * (_JOINED * size), per_thread=True),
         ),
         dw.type.elements * chunks,
@@ -151,6 +154,15 @@ def _chunks(dw: Value) -> int:
     return 4 if elements > 1 << 17 else 8
 
 
+def _build_used() -> Callable[[int, int], int]:
+    """`f(most, pixels)`: the number of chunks that are used, at most as many as there is room for."""
+
+    def used(most: int, pixels: int) -> int:
+        return min(most, max(pixels // _FEWEST, 2))
+
+    return used
+
+
 def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
     """Partial results [chunk, group, (tap, channel), output], outputs padded to whole strips.
 
@@ -160,9 +172,10 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
 
     size, slab = widest.bytes_each, subroutine(_build_slab(widest))
     axis, begin = shared(build_axis, returns=5), shared(build_start, size, returns=3)
+    used = shared(_build_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        chunks, wo = slot(args, _CHUNKS), slot(args, WO)
+        wo = slot(args, WO)
         _, ho, step, _, reach = axis(args, 0)
         inside, line, lines = begin(args)
         # Small images go several at a time.
@@ -174,6 +187,7 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
         most = slot(args, WIDE)
         padded = (slot(args, COLUMNS) + most - 1) // most * most
         partial, total = slot(args, GROUPS) * depth * padded * size, slot(args, N) * ho
+        chunks = used(slot(args, _CHUNKS), total * wo)
         first, last = share(chunks, 1, tid, threads)
         for chunk in range(first, last):
             start, stop = total * chunk // chunks, total * (chunk + 1) // chunks
@@ -293,11 +307,13 @@ def _build_join(dtype: str) -> Callable[[int, int, int], int]:
     size = 4 if dtype == "f32" else 8
     transpose = shared(build_transpose, size)
     get, put, get_part = load(dtype, 0), store(dtype, 0), load(dtype, 1)
+    used = shared(_build_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 8)
-        chunks, groups, channels, taps = slot(args, 2), slot(args, 3), slot(args, 4), slot(args, 5)
+        dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 9)
+        groups, channels, taps = slot(args, 3), slot(args, 4), slot(args, 5)
         outputs, padded = slot(args, 6), slot(args, 7)
+        chunks = used(slot(args, 2), slot(args, 8))
         depth = channels * taps
         blocks = (depth + _JOINED - 1) // _JOINED
         start, stop = share(groups * blocks, 1, tid, threads)
