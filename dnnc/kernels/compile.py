@@ -222,10 +222,13 @@ def _keep_to_itself(module: Any) -> None:
 
 
 def optimize_module(module: Any, machine: llvm.TargetMachine, unrolled: bool = True) -> None:
-    """LLVM's passes, as every kernel goes through them; loops are `unrolled` or left as written."""
+    """LLVM's passes, as every kernel goes through them; loops are `unrolled` or left as written.
+
+    Kernels whose loops are left have nothing beside them to be joined to vectors either.
+    """
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
-    options.slp_vectorization = True
+    options.slp_vectorization = unrolled
     options.loop_interleaving = True
     options.loop_unrolling = unrolled
     builder = llvm.create_pass_builder(machine, options)

@@ -50,7 +50,7 @@ __all__ = ["matmul_call"]
 
 #: Rows of A that pass by all panels of a group: so many that they stay in the cache.
 BLOCK = 64
-#: Rows of a product whose number of rows is not known before it runs.
+#: Stands for a size that is not known before the product runs.
 _MANY = 1 << 20
 
 
@@ -148,11 +148,9 @@ def _order(
 
 
 def _may_favour_unit(m: Dim, n: Dim, depth: Dim, layout: tuple[bool, ...]) -> bool:
-    """Whether a product is one for the matrix unit, with many rows where their number is open."""
-    if n.constant is None or depth.constant is None:
-        return True
-    rows = _MANY if m.constant is None else m.constant
-    return may_favour_unit(rows, n.constant, depth.constant, *layout)
+    """Whether a product is one for the matrix unit, if what is open of its sizes is large."""
+    sizes = [_MANY if size.constant is None else size.constant for size in (m, n, depth)]
+    return may_favour_unit(*sizes, *layout)
 
 
 def _longest(depth: Dim) -> int:
