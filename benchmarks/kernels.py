@@ -6,7 +6,8 @@
 Products are set against the ceiling of multiply-adds that is measured beside them, everything else
 against the memory that it has to read and write. Layers count with their gradients as `backward`.
 Rates are those of the kernels; beside them stands the time of the call from Python, which also
-checks arrays, makes new ones for results, and wakes threads.
+checks arrays, makes new ones for results, and wakes threads. All cases take turns, for several
+rounds, and the best one counts: a neighbour seldom disturbs all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,24 +30,25 @@ from dnnc.passes.pipeline import optimize
 from dnnc.program.ceiling import measure_ceiling, measure_unit_ceiling
 from dnnc.program.executable import Executable
 
-__all__ = ["Rate", "main", "measure"]
+__all__ = ["Rate", "Subject", "main"]
 
 #: Runs in a row of the kernels alone, and then of whole calls.
 _REPEAT = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rate:
     """Seconds of the fastest run of a case's kernels and of the fastest call, and how it compares.
 
-    `ceiling` is in operations a second; `disturbance` the processors that others used meanwhile.
+    `ceiling` is in operations a second; `disturbance` the processors that others used meanwhile, in
+    the quietest round.
     """
 
     case: KernelCase
-    best: float
-    call: float
-    ceiling: float
-    disturbance: float
+    best: float = float("inf")
+    call: float = float("inf")
+    ceiling: float = 0.0
+    disturbance: float = float("inf")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -61,33 +63,51 @@ class Rate:
         }
 
 
-def measure(case: KernelCase, threads: int, seconds: float) -> Rate:
-    """Time a case for about that long, between two measurements of the ceiling."""
-    run = Executable(optimize(case.graph), threads)
-    arrays = case.arrays()
-    ceiling = measure_ceiling(threads)
-    best = call = float("inf")
-    busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
-    while call == float("inf") or time.perf_counter() - begin < seconds:
-        best = min(best, sum(step.seconds for step in run.profile(arrays, _REPEAT)))
-        for _ in range(_REPEAT):
-            start = time.perf_counter()
-            run(arrays)
-            call = min(call, time.perf_counter() - start)
-    wall, own = time.perf_counter() - begin, time.process_time() - own
-    after = busy_seconds()
-    others = 0.0 if busy is None or after is None else max(0.0, after - busy - own) / wall
-    ceiling = max(ceiling, measure_ceiling(threads))
-    return Rate(case, best, call, ceiling, others)
+class Subject:
+    """A case that is ready to run; `rate` is the best of the rounds so far."""
+
+    def __init__(self, case: KernelCase, threads: int) -> None:
+        self.rate = Rate(case)
+        self._threads, self._arrays = threads, case.arrays()
+        self._run = Executable(optimize(case.graph), threads)
+
+    def time(self, seconds: float) -> None:
+        """A round of about that long, behind a measurement of the ceiling."""
+        rate = self.rate
+        rate.ceiling = max(rate.ceiling, measure_ceiling(self._threads))
+        busy, own, begin = busy_seconds(), time.process_time(), time.perf_counter()
+        while True:
+            entries = self._run.profile(self._arrays, _REPEAT)
+            rate.best = min(rate.best, sum(entry.seconds for entry in entries))
+            for _ in range(_REPEAT):
+                start = time.perf_counter()
+                self._run(self._arrays)
+                rate.call = min(rate.call, time.perf_counter() - start)
+            wall = time.perf_counter() - begin
+            if wall >= seconds:
+                break
+        own, after = time.process_time() - own, busy_seconds()
+        others = 0.0 if busy is None or after is None else max(0.0, after - busy - own) / wall
+        rate.disturbance = min(rate.disturbance, others)
 
 
-def sweep(families: Sequence[str], threads: int, seconds: float) -> Iterator[Rate]:
-    """Rates of all cases of some families."""
+def sweep(
+    families: Sequence[str], threads: int, seconds: float, rounds: int
+) -> tuple[list[Rate], float | None]:
+    """Rates of all cases of some families, and the ceiling of the matrix unit if there is one."""
+    subjects, unit = [], None
     for name in families:
         for make in FAMILIES[name]:
             for case in make():
                 print(f"{case.family} {case.shape}", file=sys.stderr, flush=True)
-                yield measure(case, threads, seconds)
+                subjects.append(Subject(case, threads))
+    for turn in range(rounds):
+        print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
+        for subject in subjects:
+            subject.time(seconds / rounds)
+        found = measure_unit_ceiling(threads)
+        unit = found if found is None or unit is None else max(unit, found)
+    return [subject.rate for subject in subjects], unit
 
 
 def show(rates: Sequence[Rate]) -> None:
@@ -119,11 +139,11 @@ def main() -> None:
     parser = make_parser("benchmarks.kernels", __doc__)
     parser.add_argument("--only", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--seconds", type=float, default=0.2, help="time for each shape")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that this time is divided in")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parse(parser)
     before = load()
-    rates = list(sweep(arguments.only, arguments.threads, arguments.seconds))
-    unit = measure_unit_ceiling(arguments.threads)
+    rates, unit = sweep(arguments.only, arguments.threads, arguments.seconds, arguments.rounds)
     if arguments.json:
         found = {"machine": describe(), "threads": arguments.threads, "loads": [before, load()]}
         found["unit_flops"] = unit

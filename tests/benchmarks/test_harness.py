@@ -17,7 +17,7 @@ from benchmarks.flops import product_flops
 from benchmarks.frameworks import CONTENDERS, installed
 from benchmarks.frameworks.with_dnnc import graph_of, random_variables
 from benchmarks.kernel_cases import FAMILIES, KernelCase, matmul_weight
-from benchmarks.kernels import measure as measure_kernel
+from benchmarks.kernels import Subject
 from benchmarks.report import Report, show
 from benchmarks.speed import Settings, Speed, Timing, disagreement
 from benchmarks.steps import arrays_of, by_kernel
@@ -155,7 +155,9 @@ def test_a_worker_that_fails_is_no_peer(tmp_path: Path) -> None:
 
 
 def check_rate(case: KernelCase) -> None:
-    rate = measure_kernel(case, threads=1, seconds=0.0)
+    subject = Subject(case, threads=1)
+    subject.time(0.0)
+    rate = subject.rate
     # Of two calls one may be disturbed: which takes longer says nothing.
     assert rate.best > 0
     assert rate.call > 0

@@ -155,7 +155,7 @@ def _chunks(dw: Value) -> int:
 
 
 def _build_used() -> Callable[[int, int], int]:
-    """`f(most, pixels)`: the number of chunks that are used, at most as many as there is room for."""
+    """`f(most, pixels)`: the number of chunks in use, of at most as many as there is room for."""
 
     def used(most: int, pixels: int) -> int:
         return min(most, max(pixels // _FEWEST, 2))
