@@ -26,6 +26,9 @@ from dnnc.kernels.vector_ir import (
     store_at,
 )
 
+#: Bytes of the pieces within which all processors shuffle elements fast.
+_PIECE = 16
+
 __all__ = ["copy_rows", "transpose_block", "transpose_part", "transpose_side"]
 
 
@@ -75,13 +78,14 @@ def _write_transpose(
     side = transpose_side(bytes_each)
     # Floats shuffle on more ports than integers on some processors, and bits are only moved.
     vector = ir.VectorType(FLOATS["f32" if bytes_each == 4 else "f64"], side)
-    base, rows = b.inttoptr(source, BYTES), []
-    for i in range(side):
-        place, mask = _line(b, base, source_row, i, side, *extent)
-        rows.append(load_at(b, vector, place, mask=mask))
+    base = b.inttoptr(source, BYTES)
+    if part:
+        rows, distance = _whole_rows(b, vector, base, source_row, *extent), side
+    else:
+        rows, distance = _pieces(b, vector, base, source_row, bytes_each), _PIECE // bytes_each
     # Exchange ever smaller off-diagonal blocks between rows `distance` apart.
-    distance = side // 2
-    while distance:
+    while distance > 1:
+        distance //= 2
         low = [i for i in range(side) if not i & distance]
         upper = [i if not i & distance else side + i - distance for i in range(side)]
         lower = [i + distance if not i & distance else side + i for i in range(side)]
@@ -90,33 +94,60 @@ def _write_transpose(
             for row, order in ((i, upper), (i + distance, lower)):
                 kind = ir.Constant(ir.VectorType(I32, side), order)
                 rows[row] = b.shuffle_vector(first, second, kind)
-        distance //= 2
-    base = b.inttoptr(target, BYTES)
+    base, mask = b.inttoptr(target, BYTES), lane_mask(b, side, extent[0]) if part else None
     for i, row in enumerate(rows):
-        place, mask = _line(b, base, target_row, i, side, *reversed(extent))
-        store_at(b, row, place, mask=mask)
+        if part and i:
+            following, end = b.append_basic_block("row"), b.append_basic_block("end")
+            b.cbranch(b.icmp_signed("<", I64(i), extent[1]), following, end)
+            b.position_at_end(end)
+            b.ret_void()
+            b.position_at_end(following)
+        store_at(b, row, b.gep(base, [b.mul(target_row, I64(i))]), mask=mask)
     b.ret_void()
     return function
 
 
-def _line(
+def _whole_rows(
     b: ir.IRBuilder,
+    vector: ir.VectorType,
     base: ir.Value,
     stride: ir.Value,
-    i: int,
-    side: int,
-    rows: ir.Value | None = None,
-    columns: ir.Value | None = None,
-) -> tuple[ir.Value, ir.Value | None]:
-    """Row i of a block at `base`, and which of its elements are within the given extent.
+    rows: ir.Value,
+    columns: ir.Value,
+) -> list[ir.Value]:
+    """The rows of a block that has so many rows and columns. Those beyond the last are the first
+    again: even masks without lanes are slow where memory is not there."""
+    mask, found = lane_mask(b, vector.count, columns), []
+    for i in range(vector.count):
+        row = b.select(b.icmp_signed("<", I64(i), rows), b.mul(stride, I64(i)), I64(0))
+        found.append(load_at(b, vector, b.gep(base, [row]), mask=mask))
+    return found
 
-    A row that is not within stands for row 0: even masks without lanes are slow where memory is not
-    there."""
-    if rows is None or columns is None:
-        return b.gep(base, [b.mul(stride, I64(i))]), None
-    within = b.icmp_signed("<", I64(i), rows)
-    place = b.gep(base, [b.select(within, b.mul(stride, I64(i)), I64(0))])
-    return place, lane_mask(b, side, b.select(within, columns, I64(0)))
+
+def _pieces(
+    b: ir.IRBuilder, vector: ir.VectorType, base: ir.Value, stride: ir.Value, bytes_each: int
+) -> list[ir.Value]:
+    """The rows of a block with its pieces of 16 bytes exchanged already.
+
+    Pieces are read one by one into their places, which takes no shuffles across a vector: those all
+    wait for one port.
+    """
+    side, each = vector.count, _PIECE // bytes_each
+    small = ir.VectorType(vector.element, each)
+    kind = ir.VectorType(I32, side)
+    widen = ir.Constant(kind, [min(i, each) for i in range(side)])
+    found = []
+    for column in range(0, side, each):
+        for row in range(each):
+            whole = ir.Constant(vector, ir.Undefined)
+            for first in range(0, side, each):
+                line = b.gep(base, [b.mul(stride, I64(first + row))])
+                piece = load_at(b, small, line, column * bytes_each)
+                wide = b.shuffle_vector(piece, ir.Constant(small, ir.Undefined), widen)
+                order = [side + i - first if 0 <= i - first < each else i for i in range(side)]
+                whole = b.shuffle_vector(whole, wide, ir.Constant(kind, order))
+            found.append(whole)
+    return found
 
 
 @cache
