@@ -14,9 +14,9 @@ from dnnc.kernels.tiles import Tile, dot_sizes
 
 __all__ = ["dot_kernel", "turned_bytes"]
 
-#: Rows and columns of the result that are computed at a time, and how much of the depth: so much of
-#: B, with a tile's rows of A, stays in the first-level cache.
-_ROWS, _COLUMNS, _DEPTH = 24, 16, 768
+#: Tiles one below the other that are computed at a time, columns of the result, and how much of the
+#: depth: so much of B, with a tile's rows of A, stays in the first-level cache.
+_STRIPS, _COLUMNS, _DEPTH = 8, 16, 768
 
 
 def dot_kernel(tile: Tile) -> Kernel:
@@ -37,20 +37,24 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
 
     multiply, finish = subroutine(_build_block(tile)), shared(build_finish)
     transpose, size = shared(build_transpose, tile.bytes_each), tile.bytes_each
+    height, _ = dot_sizes()
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        blocks, panels = (m + _ROWS - 1) // _ROWS, (n + _COLUMNS - 1) // _COLUMNS
-        each = blocks * panels
+        strips, panels = (m + height - 1) // height, (n + _COLUMNS - 1) // _COLUMNS
+        each = strips * panels
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
         # An odd number of cache lines: rows that are used together are not in the same sets.
         b_row = k * size if slot(args, slots.FLIP_B) else ((k * size + 63) // 64 | 1) * 64
         turned = -1
-        for unit in range(start, stop):
-            matrix = unit // each
-            panel = (unit - matrix * each) // blocks
-            i, j = (unit - matrix * each - panel * blocks) * _ROWS, panel * _COLUMNS
-            rows, columns = min(_ROWS, m - i), min(_COLUMNS, n - j)
+        while start < stop:
+            matrix = start // each
+            panel = (start - matrix * each) // strips
+            strip = start - matrix * each - panel * strips
+            count = min(min(_STRIPS, strips - strip), stop - start)
+            start += count
+            i, j = strip * height, panel * _COLUMNS
+            rows, columns = min(count * height, m - i), min(_COLUMNS, n - j)
             a, b = slot(args, slots.A), slot(args, slots.B) + matrix * n * k * size
             a += (matrix * m + i) * k * size
             if not slot(args, slots.FLIP_B):

@@ -20,8 +20,11 @@ from dnnc.kernels.unit.product import build_favours_unit
 
 __all__ = ["build_product"]
 
-#: Rows that threads share, at least.
-_GRAIN = 8
+#: Rows that threads share at a time: as many as the smallest tile has.
+_GRAIN = 4
+#: Most multiply-adds for a row of the result that take no longer than to fetch a cache line from
+#: another thread.
+_SHORT = 1 << 14
 #: Most rows that read B where it lies: packing would cost more than it gives. Fewer where the rows
 #: of B, if they are many, share sets of the cache.
 _FEW, _FEWER, _MANY = 128, 32, 256
@@ -50,14 +53,20 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
         vectors = (n + lanes - 1) // lanes
         units, strips = (vectors + unit - 1) // unit, (m + _GRAIN - 1) // _GRAIN
         # Along columns, unless that is less even. Along rows, if that is as even, where they are
-        # many or B is packed and stays in the cache: rows of A and of the result then are one
-        # thread's, from one product of a network to the next.
+        # many, where two threads would share lines of short rows, or where B is packed and stays in
+        # the cache: rows of A and of the result then are one thread's, from one product of a
+        # network to the next.
         most_units = (batch * units + threads - 1) // threads
         most_strips = (batch * strips + threads - 1) // threads
         columns = 8 * most_units * strips <= 9 * most_strips * units
         if 8 * most_strips * units <= 9 * most_units * strips:
-            least = 2 if n * k * size <= slot(args, slots.GROUP) else 8
-            if m >= 4 * n or (slot(args, slots.WIDTH) and m >= least * _GRAIN * threads):
+            least = 16 if n * k * size <= slot(args, slots.GROUP) else 64
+            apart = 0
+            if slot(args, slots.FLIP_B):
+                # Each thread would transpose all of B.
+                apart = 64 * threads
+            shared_lines = n * size % 64 and n * k <= _SHORT and m >= apart
+            if m >= 4 * n or shared_lines or (slot(args, slots.WIDTH) and m >= least * threads):
                 columns = False
         each = units if columns or suited else strips
         start, stop = share(batch * each, 1, tid, threads)
