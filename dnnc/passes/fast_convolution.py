@@ -1,7 +1,7 @@
 """Which convolutions are computed by Winograd's method, and on tiles of which size.
 
 `tile` by `tile` results take `(tile + k - 1)^2` products for each pair of channels instead of
-`tile^2 k^2`: a quarter for 3 x 3 taps and tiles of 4, 0.36 of them for 5 x 5 and tiles of 2. The
+`tile^2 k^2`: of them a quarter for 3 x 3 taps and tiles of 4, 0.16 for 5 x 5 and tiles of 4. The
 transforms are paid once for each channel, so they need channels to be shared by, and packing
 weights takes longer, which a program that trains does in every step. What pays is measured.
 """
@@ -25,9 +25,10 @@ __all__ = ["METHOD", "Step", "winograd_tile"]
 #: ("forward"), or a gradient by "input" or by "weight".
 Step: TypeAlias = Literal["predict", "forward", "input", "weight"]
 
-#: Sizes of tiles by that of the kernel, the usual one last. A result has at least as many rows and
-#: columns.
-_TILES = {3: (2, 4), 5: (2,)}
+#: Sizes of tiles by that of the kernel, and the least of them that is taken without having been
+#: measured. A result has at least as many rows and columns.
+_TILES = {3: (2, 4), 5: (2, 4)}
+_LEAST_USUAL = {3: 4, 5: 2}
 #: Fewest channels in and out that pay for the transforms.
 _FEWEST = 8
 
@@ -64,8 +65,8 @@ def _methods(case: Case) -> Sequence[int]:
 
 
 def _usual(case: Case) -> int:
-    tile = _TILES[_number(case, "taps")][-1]
-    return tile if tile in _methods(case) else 0
+    tile = _methods(case)[-1]
+    return tile if tile >= _LEAST_USUAL[_number(case, "taps")] else 0
 
 
 def _alone(case: Case, tile: int) -> Graph:

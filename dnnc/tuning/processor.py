@@ -30,6 +30,7 @@ _TELLING = {
 _WIDE = {"avx512f", "avx512vl", "avx512dq"}
 #: What Intel's matrix unit consists of, and what kernels for it need besides.
 _UNIT = _WIDE | {"avx512bw", "amx_tile", "amx_bf16"}
+_WITH_UNIT = "x86_64 avx512 amx"
 #: Linux' system call on x86-64, its request, and the part of the registers that is asked for.
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 #: Enough for the first processor; there may be hundreds.
@@ -38,8 +39,8 @@ _CHARACTERS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """`kind` is the architecture and its vectors ("x86_64 avx512"), for which choices are shipped;
-    `facts` all that is known of the processor; `name` what people call it."""
+    """`kind` is the architecture with its vectors and matrix unit ("x86_64 avx512 amx"), for which
+    choices are shipped; `facts` all that is known of the processor; `name` what people call it."""
 
     name: str
     kind: str
@@ -47,25 +48,28 @@ class Processor:
 
 
 def processor() -> Processor:
-    """The processor of this machine, as far as DNNC_VECTOR_BITS lets kernels use it."""
-    return _processor(environment.vector_bits() or 512)
+    """The processor of this machine, as far as DNNC_VECTOR_BITS and DNNC_MATRIX_UNIT let kernels
+    use it."""
+    return _processor(environment.vector_bits() or 512, environment.matrix_unit())
 
 
 @cache
-def _processor(bits: int) -> Processor:
+def _processor(bits: int, unit: bool) -> Processor:
     facts, machine = _described(), platform.machine()
     flags = set(facts.get("flags", "").split())
     widths = (("avx512", 512, flags >= _WIDE), ("avx2", 256, "avx2" in flags))
     usable = (f"{machine} {name}" for name, width, found in widths if found and width <= bits)
     kind = next(usable, machine)
+    if unit and kind == "x86_64 avx512" and _unit_permitted():
+        kind = _WITH_UNIT
     listed = (f"{name}: {facts[name]}" for name in sorted(_TELLING & facts.keys()))
     return Processor(facts.get("model name", machine), kind, "\n".join((kind, *listed)))
 
 
 def matrix_unit() -> bool:
     """Whether kernels may use the matrix unit of this processor, if it has one: Intel's AMX with
-    bfloat16, as far as DNNC_VECTOR_BITS and DNNC_MATRIX_UNIT let them."""
-    return environment.matrix_unit() and processor().kind == "x86_64 avx512" and _unit_permitted()
+    bfloat16."""
+    return processor().kind == _WITH_UNIT
 
 
 @cache

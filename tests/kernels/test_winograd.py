@@ -28,6 +28,8 @@ CASES = [
     (9, 40, 33, 5, 6, 3, 2, (0, 0, 0, 0)),
     (1, 64, 64, 8, 8, 3, 4, (1, 1, 1, 1)),
     (3, 32, 64, 14, 14, 5, 2, (2, 2, 2, 2)),
+    (3, 32, 64, 14, 14, 5, 4, (2, 2, 2, 2)),
+    (2, 9, 20, 11, 9, 5, 4, (2, 1, 2, 3)),
     (0, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
 ]
 #: Enough channels, outputs and tiles for a matrix unit.
@@ -44,9 +46,11 @@ def dims(*sizes):
     return tuple(map(dim, sizes))
 
 
-def check(run_node, node, calls, arrays, wanted):
+def check(run_node, node, calls, arrays, wanted, products=6):
+    """`products` in one dimension decide how much the transforms round."""
     (got,) = run_on_threads(run_node, node, arrays, calls)
-    assert_near(got, wanted, 1e-13 if got.dtype == np.float64 else 4e-6)
+    bound = 1e-13 if got.dtype == np.float64 else 4e-6
+    assert_near(got, wanted, bound if products < 8 else 8 * bound)
     return got
 
 
@@ -68,6 +72,7 @@ def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
         winograd_pack_calls(packed.node.op, *packed.node.operands, packed),
         (weight,),
         packed.node.op.evaluate(weight.astype("f8"))[0],
+        results + k - 1,
     )
     movement = {"pads": dims(*pads), "outputs": dim(o), "kernel": dims(k, k)}
     y = apply(ConvLast(tile=results, **movement), value_of(x), packed)
@@ -83,6 +88,7 @@ def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
         calls,
         (x, u),
         wanted,
+        results + k - 1,
     )
 
 
@@ -101,10 +107,11 @@ def test_gradient_by_weight(run_node, case, dtype):
         winograd_weight_calls(op, *dw.node.operands, dw),
         (x, dy),
         wanted,
+        results + k - 1,
     )
 
 
-@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (2, 5)])
+@pytest.mark.parametrize(("results", "taps"), [(2, 3), (4, 3), (2, 5), (4, 5)])
 def test_the_matrices_give_the_exact_correlation(results, taps):
     scheme, count = winograd(results, taps), results + taps - 1
     for i, k in product(range(count), range(taps)):
@@ -114,15 +121,13 @@ def test_the_matrices_give_the_exact_correlation(results, taps):
         assert sums == [int(m == i - k) for m in range(results)]
 
 
-def test_rounding_stays_near_that_of_the_direct_sum():
-    x, w = draw(4, 16, 16, 64), draw(64, 64, 3, 3)
-    movement = {"pads": dims(1, 1, 1, 1), "outputs": dim(64), "kernel": dims(3, 3)}
-    packed = [PackWeights(tile=t).evaluate(w)[0] for t in (0, 4)]
+@pytest.mark.parametrize(("taps", "tile", "bound"), [(3, 4, 1e-6), (5, 2, 1e-6), (5, 4, 4e-6)])
+def test_rounding_stays_near_that_of_the_direct_sum(taps, tile, bound):
+    x, w, pad = draw(4, 16, 16, 64), draw(64, 64, taps, taps), taps // 2
+    movement = {"pads": dims(pad, pad, pad, pad), "outputs": dim(64), "kernel": dims(taps, taps)}
+    packed = PackWeights(tile=tile).evaluate(w)[0]
     exact = ConvLast(**movement).evaluate(
         x.astype("f8"), PackWeights().evaluate(w.astype("f8"))[0]
     )[0]
-    errors = [
-        np.sqrt(np.mean((ConvLast(tile=t, **movement).evaluate(x, p)[0] - exact) ** 2))
-        for t, p in zip((0, 4), packed, strict=True)
-    ]
-    assert errors[1] < 1e-6 * exact.std()
+    result = ConvLast(tile=tile, **movement).evaluate(x, packed)[0]
+    assert np.sqrt(np.mean((result - exact) ** 2)) < bound * exact.std()

@@ -31,7 +31,8 @@ def tile(taps: tuple[int, int], channels: int, size: tuple[Dim | int, Dim | int]
 
 def test_sizes_that_pay() -> None:
     assert tile((3, 3), 8, (4, 4)) == 4
-    assert tile((5, 5), 32, (14, 14)) == 2
+    assert tile((5, 5), 32, (14, 14)) == 4
+    assert tile((5, 5), 32, (3, 14)) == 2
 
 
 @pytest.mark.parametrize(
