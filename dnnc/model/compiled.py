@@ -158,14 +158,16 @@ class Predictor:
     def __init__(self, graph: Graph, arena: Arena, threads: int | None) -> None:
         require_distinct_names(graph)
         from dnnc.program.executable import Executable
+        from dnnc.program.precompile import helped
 
         before, after = optimize_split(graph)
         self.arguments = Arguments(graph)
         self._scalars = [item.name for item in after.inputs if item.role == "scalar"]
         self._weights = {item.name: arena.arrays[item.name] for item in before.inputs}
         self._arena, self._version = arena, -1
-        self._prepare = Executable(before, threads) if before.outputs else None
-        self._run = Executable(after, threads)
+        with helped(after):
+            self._prepare = Executable(before, threads) if before.outputs else None
+            self._run = Executable(after, threads)
         self._run.hold(
             {
                 item.name: arena.arrays[item.name]

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 from dnnc.ir.graph import Graph
 from dnnc.kernels.abi import Kernel
@@ -68,6 +69,8 @@ class _Helper:
 
 
 _READY: list[_Helper] = []
+#: Whether a process helps with what this one compiles.
+_HELPED: ContextVar[bool] = ContextVar("helped", default=False)
 _LOCK = threading.Lock()
 
 
@@ -85,21 +88,25 @@ def helped(graph: Graph) -> Iterator[Callable[[Sequence[Kernel]], None]]:
     """While inside, another process compiles some kernels of a program, where that pays.
 
     It does where one is ready; else call what is yielded with the kernels, once they are known.
+    Programs that are compiled inside have no other one: the graph is that of the largest.
     """
     with _LOCK:
         helpers = [_READY.pop()] if _READY else []
+    alone = not _HELPED.get()
 
     def start(kernels: Sequence[Kernel]) -> None:
-        if not helpers and _pays(kernels):
+        if alone and not helpers and _pays(kernels):
             with suppress(OSError):
                 helpers.append(_Helper())
                 helpers[0].give(graph)
 
+    token = _HELPED.set(_HELPED.get() or bool(helpers))
     try:
         for helper in helpers:
             helper.give(graph)
         yield start
     finally:
+        _HELPED.reset(token)
         for helper in helpers:
             helper.release()
 

@@ -110,6 +110,19 @@ def test_a_helper_that_waits_is_given_the_next_program(helper: Given) -> None:
         assert helper.said == ["f", "release"]
 
 
+def test_programs_that_belong_together_have_one_helper(helper: Given) -> None:
+    many = [make_kernel(f"k{k}", lambda: pytest.fail("not built")) for k in range(20)]
+    precompile.get_ready()
+    with precompile.helped(graph()):
+        with precompile.helped(graph()) as start:
+            start(many)
+        assert helper.said == ["f"]
+    assert helper.said == ["f", "release"]
+    with precompile.helped(graph()), precompile.helped(graph()) as start:
+        start(many)
+        assert helper.said == ["f", "release", "f"]
+
+
 def test_one_processor_works_alone(helper: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     precompile.get_ready()
