@@ -4,8 +4,8 @@
 the `n` inputs and g the taps, `y = A^T [(G g) * (B^T d)]`. In two dimensions `Y = A^T [(G g G^T) *
 (B^T d B)] A`. The construction is that of Toom and Cook: the polynomials of d, g and y are known by
 their values at `n - 1` points and at infinity. Points that are each other's negative let a
-transform share half of its work; those chosen keep the rounding error of float32 to two or three
-times that of the direct sum for up to 6 products, and to five to nine times for 8.
+transform share half of its work; those chosen keep the rounding error of float32 to three times
+that of the direct sum for up to 6 products, and to ten times for 8.
 
 Source: A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """

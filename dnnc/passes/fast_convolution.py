@@ -25,9 +25,9 @@ __all__ = ["METHOD", "Step", "winograd_tile"]
 #: ("forward"), or a gradient by "input" or by "weight".
 Step: TypeAlias = Literal["predict", "forward", "input", "weight"]
 
-#: Sizes of tiles by that of the kernel, and the least of them that is taken without having been
+#: Sizes of tiles, and by that of the kernel the least of them that is taken without having been
 #: measured. A result has at least as many rows and columns.
-_TILES = {3: (2, 4), 5: (2, 4)}
+_TILES = 2, 4
 _LEAST_USUAL = {3: 4, 5: 2}
 #: Fewest channels in and out that pay for the transforms.
 _FEWEST = 8
@@ -61,7 +61,8 @@ def winograd_tile(
 def _methods(case: Case) -> Sequence[int]:
     """The direct method, and tiles that fit into the result."""
     least = min(_number(case, "high"), _number(case, "wide"))
-    return 0, *(tile for tile in _TILES.get(_number(case, "taps"), ()) if tile <= least)
+    tiles = _TILES if _number(case, "taps") in _LEAST_USUAL else ()
+    return 0, *(tile for tile in tiles if tile <= least)
 
 
 def _usual(case: Case) -> int:

@@ -15,7 +15,8 @@ import pytest
 from dnnc.train.files import load_tensors
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.dnn"
-TIMES = 20
+#: Runs that are killed in time; those that end before are tried again.
+TIMES = 15
 
 
 def command(folder: Path, *options: str) -> list[str]:
@@ -51,7 +52,9 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     best = (tmp_path / "whole" / "best.safetensors").read_bytes()
     rng = random.Random(2)
     killed = 0
-    for k in range(TIMES):
+    for k in range(2 * TIMES):
+        if killed == TIMES:
+            break
         folder, moment = tmp_path / f"killed-{k}", rng.uniform(0.2, 0.95) * seconds
         if killed_run(folder, moment):
             killed += 1
@@ -60,5 +63,5 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
             seconds = moment
         assert (folder / "weights.safetensors").read_bytes() == wanted, f"run {k}"
         assert (folder / "best.safetensors").read_bytes() == best, f"run {k}"
-    assert killed > TIMES // 2, "most kills must fall inside a run"
+    assert killed == TIMES, "most kills must fall inside a run"
     assert load_tensors(tmp_path / "whole" / "weights.safetensors")[0]

@@ -154,13 +154,9 @@ def _chunks(dw: Value) -> int:
     return 4 if elements > 1 << 17 else 8
 
 
-def _build_used() -> Callable[[int, int], int]:
-    """`f(most, pixels)`: the number of chunks in use, of at most as many as there is room for."""
-
-    def used(most: int, pixels: int) -> int:
-        return min(most, max(pixels // _FEWEST, 2))
-
-    return used
+def _used(most: int, pixels: int) -> int:
+    """The number of chunks in use, of at most as many as there is room for."""
+    return min(most, max(pixels // _FEWEST, 2))
 
 
 def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
@@ -172,7 +168,7 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
 
     size, slab = widest.bytes_each, subroutine(_build_slab(widest))
     axis, begin = shared(build_axis, returns=5), shared(build_start, size, returns=3)
-    used = shared(_build_used, returns=1)
+    used = subroutine(_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         wo = slot(args, WO)
@@ -302,12 +298,12 @@ def _build_join(dtype: str) -> Callable[[int, int, int], int]:
     channels with their taps."""
     from dnnc.kernels.intrinsics import copy_bytes, load, share, slot, store
     from dnnc.kernels.movement.packing import build_transpose
-    from dnnc.kernels.subroutine import shared
+    from dnnc.kernels.subroutine import shared, subroutine
 
     size = 4 if dtype == "f32" else 8
     transpose = shared(build_transpose, size)
     get, put, get_part = load(dtype, 0), store(dtype, 0), load(dtype, 1)
-    used = shared(_build_used, returns=1)
+    used = subroutine(_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 9)

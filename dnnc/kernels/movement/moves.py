@@ -26,10 +26,10 @@ from dnnc.kernels.vector_ir import (
     store_at,
 )
 
+__all__ = ["copy_rows", "transpose_block", "transpose_part", "transpose_side"]
+
 #: Bytes of the pieces within which all processors shuffle elements fast.
 _PIECE = 16
-
-__all__ = ["copy_rows", "transpose_block", "transpose_part", "transpose_side"]
 
 
 @cache

@@ -61,11 +61,9 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
         columns = 8 * most_units * strips <= 9 * most_strips * units
         if 8 * most_strips * units <= 9 * most_units * strips:
             least = 16 if n * k * size <= slot(args, slots.GROUP) else 64
-            apart = 0
-            if slot(args, slots.FLIP_B):
-                # Each thread would transpose all of B.
-                apart = 64 * threads
-            shared_lines = n * size % 64 and n * k <= _SHORT and m >= apart
+            # Along rows each thread would transpose all of B.
+            enough = m >= slot(args, slots.FLIP_B) * 64 * threads
+            shared_lines = n * size % 64 and n * k <= _SHORT and enough
             if m >= 4 * n or shared_lines or (slot(args, slots.WIDTH) and m >= least * threads):
                 columns = False
         each = units if columns or suited else strips
