@@ -114,12 +114,16 @@ class Call:
     read, by the thread that overwrites it, before the element of the result at the same position is
     written, and the stored element depends on the loaded one. `flops` counts floating-point
     operations (a fused multiply-add is two).
+
+    A `separable` call treats each example, along axis 0 of buffers that have an axis of examples,
+    alike and by itself: calls for some of them, with sizes of as many, give the same bits.
     """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
     flops: Dim = field(default_factory=lambda: dim(0))
     in_place: tuple[tuple[Value, Value], ...] = ()
+    separable: bool = False
 
 
 Lowering: TypeAlias = Callable[[Node], list[Call]]

@@ -3,14 +3,18 @@
 A program is a table of int64 instructions over one array of slots, of which every thread has a
 copy:
 
-    CALL   address  slot  flags                       call a kernel on the slots from `slot` on
-    LOOP   count  end  counter  patch  patches        run what follows, up to END, `count` times
-    END    loop                                       jump back to after `loop`, or go on
+    CALL   address  slot  flags                          call a kernel on the slots from `slot` on
+    LOOP   count  end  counter  patch  patches  taken    run what follows, up to END, `count` times
+    SHARE  count  end  counter  patch  patches  taken    a LOOP whose rounds threads share
+    END    loop                                          jump back to after `loop`, or go on
 
-`flags`: BARRIER waits for the team before the call; SERIAL lets thread 0 do all of a small call. A
-patch `target first even odd stride` is done when round `i` of its loop begins: it sets slot
-`target` to slot `first` where i = 0, else to slot `even` or `odd` (by the parity of i) plus `i *
-stride`. So sequences advance, carries alternate between two buffers, and loops nest.
+`flags`: BARRIER waits for the team before the call; SERIAL lets thread 0 do all of a small call;
+with ALONE each thread does a call by itself, as in the rounds that it takes of a SHARE. The team
+meets before a SHARE; then each thread takes the next round when it is done with the last one, and
+`taken` counts them. Slot `counter` holds the round. A patch `target first even odd stride` is done
+when round `i` of its loop begins: it sets slot `target` to slot `first` where i = 0, else to slot
+`even` or `odd` (by the parity of i) plus `i * stride`. So sequences advance, carries alternate
+between two buffers, and loops nest.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Any
 from dnnc.kernels.abi import Kernel, make_kernel
 
 __all__ = [
+    "ALONE",
     "BARRIER",
     "CALL",
     "CALL_WORDS",
@@ -30,6 +35,7 @@ __all__ = [
     "LOOP_WORDS",
     "PATCH_WORDS",
     "SERIAL",
+    "SHARE",
     "Header",
     "TeamState",
     "copy_kernel",
@@ -38,9 +44,9 @@ __all__ = [
     "worker_kernel",
 ]
 
-CALL, LOOP, END = 1, 2, 3
-CALL_WORDS, LOOP_WORDS, END_WORDS, PATCH_WORDS = 4, 6, 2, 5
-BARRIER, SERIAL = 1, 2
+CALL, LOOP, SHARE, END = 1, 2, 3, 4
+CALL_WORDS, LOOP_WORDS, END_WORDS, PATCH_WORDS = 4, 7, 2, 5
+BARRIER, SERIAL, ALONE = 1, 2, 4
 
 
 class Header(IntEnum):

@@ -7,14 +7,15 @@ from functools import partial
 from numba.core import types
 
 from dnnc.kernels.driver import (
+    ALONE,
     BARRIER,
     CALL,
     CALL_WORDS,
-    END_WORDS,
-    LOOP,
+    END,
     LOOP_WORDS,
     PATCH_WORDS,
     SERIAL,
+    SHARE,
     Header,
     TeamState,
 )
@@ -46,6 +47,8 @@ _TABLE, _START, _STOP = int(Header.TABLE), int(Header.START), int(Header.STOP)
 _SLOTS, _SLOTS_STRIDE, _COUNT = int(Header.SLOTS), int(Header.SLOTS_STRIDE), int(Header.COUNT)
 _ROOTS, _WHICH, _OFFSETS = int(Header.ROOTS), int(Header.WHICH), int(Header.OFFSETS)
 _STRIDES, _PATCHES, _BARRIER = int(Header.STRIDES), int(Header.PATCHES), int(Header.BARRIER)
+#: Where in a loop's instruction the rounds are counted that threads have taken.
+_TAKEN = LOOP_WORDS - 1
 _RELEASED = 8 * (TeamState.RELEASED - TeamState.ARRIVED)
 _AT_HEADER, _AT_THREADS = 8 * TeamState.HEADER, 8 * TeamState.THREADS
 _AT_DRIVER = 8 * TeamState.DRIVER
@@ -95,20 +98,22 @@ def _call(call: int, slots: int, state: int, tid: int, threads: int) -> None:
     if flags & BARRIER and threads > 1:
         _barrier(state, threads)
     args = slots + 8 * _get(call, 2)
-    if not flags & SERIAL:
-        call_kernel(_get(call, 1), args, tid, threads)
-    elif tid == 0:
+    if flags & ALONE or (flags & SERIAL and tid == 0):
         call_kernel(_get(call, 1), args, 0, 1)
+    elif not flags & SERIAL:
+        call_kernel(_get(call, 1), args, tid, threads)
 
 
 @partial(subroutine, returns=1)
-def _next_round(table: int, pc: int, slots: int, patches: int) -> int:
-    """Where an END leads: into the next round of its loop, or on."""
-    start: int = _get(table, pc + 1)
+def _round(table: int, start: int, slots: int, patches: int, i: int) -> int:
+    """Begin round `i` of the loop that stands at `start`, or the next one that no thread has taken;
+    where that leads: into the loop, or behind it."""
     loop = table + 8 * start
-    i = _get(slots, _get(loop, 3)) + 1
+    if _get(loop, 0) == SHARE:
+        i = atomic_add(loop + 8 * _TAKEN, 1)
     if i >= _get(loop, 1):
-        return pc + END_WORDS
+        end: int = _get(loop, 2)
+        return end
     _patch(slots, patches, loop, i)
     return start + LOOP_WORDS
 
@@ -125,14 +130,17 @@ def driver(header: int, tid: int, threads: int) -> int:
         if kind == CALL:
             _call(table + 8 * pc, slots, state, tid, threads)
             pc += CALL_WORDS
-        elif kind == LOOP:
-            if _get(table, pc + 1) > 0:
-                _patch(slots, patches, table + 8 * pc, 0)
-                pc += LOOP_WORDS
-            else:
-                pc = _get(table, pc + 2)
+        elif kind == END:
+            start = _get(table, pc + 1)
+            i = _get(slots, _get(table, start + 3)) + 1
+            pc = _round(table, start, slots, patches, i)
         else:
-            pc = _next_round(table, pc, slots, patches)
+            if kind == SHARE:
+                if tid == 0:
+                    _put(table, pc + _TAKEN, 0)
+                if threads > 1:
+                    _barrier(state, threads)
+            pc = _round(table, pc, slots, patches, 0)
     if threads > 1:
         _barrier(state, threads)
     return 0

@@ -61,13 +61,14 @@ class Epilogue:
 
     `flat` tells whether the lines of an image may come as one, since nothing depends on the line
     alone or on the column alone: rows then run on over the ends of lines. `in_place` is as in
-    `Call`: it holds where the sums lie elsewhere.
+    `Call`: it holds where the sums lie elsewhere; so is `separable`.
     """
 
     kernel: Kernel
     slots: tuple[Argument, ...]
     flat: bool
     in_place: tuple[tuple[Value, Value], ...]
+    separable: bool
 
     @staticmethod
     def of(node: Node, anchor: Node) -> Epilogue:
@@ -85,7 +86,7 @@ class Epilogue:
         body = Body(op, space, Phases(op, space), inputs, outputs)
         call = _write(Builder(body), sums, anchor)
         flat = isinstance(anchor.op, Convolution) and _is_flat(body)
-        return Epilogue(call.kernel, call.arguments, flat, body.in_place())
+        return Epilogue(call.kernel, call.arguments, flat, body.in_place(), body.separable())
 
 
 def epilogue_arguments(epilogue: Epilogue | None) -> tuple[Argument, ...]:

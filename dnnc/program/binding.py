@@ -9,13 +9,37 @@ from typing import TypeAlias
 import numpy as np
 
 from dnnc.ir.dims import Dim
-from dnnc.kernels.abi import Buffer, Call, Integer
-from dnnc.kernels.driver import BARRIER, CALL, END, LOOP, SERIAL
-from dnnc.program.locations import Both, CallItem, Item, Location, LoopItem, Moving, Place, Storage
-from dnnc.program.memory import Interval, Layout, arrange, round_up
+from dnnc.ir.graph import Value
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch
+from dnnc.kernels.driver import (
+    ALONE,
+    BARRIER,
+    CALL,
+    CALL_WORDS,
+    END,
+    END_WORDS,
+    LOOP,
+    LOOP_WORDS,
+    SERIAL,
+    SHARE,
+)
+from dnnc.program.aliases import bytes_of
+from dnnc.program.arrangement import Arrangement, arrangement, cuts_of
+from dnnc.program.locations import (
+    Both,
+    CallItem,
+    Item,
+    Location,
+    LoopItem,
+    Moving,
+    Piecewise,
+    Place,
+    Storage,
+)
+from dnnc.program.pieces import Cut, is_spread
 from dnnc.program.plan import Plan
 
-__all__ = ["ARENA", "FIXED", "Binding", "Step", "arena_intervals", "bind", "cost"]
+__all__ = ["ARENA", "FIXED", "Binding", "Step", "bind", "cost"]
 
 #: Roots that slots are relative to; those of inputs and outputs follow in order of the storages.
 FIXED, ARENA = 0, 1
@@ -27,9 +51,10 @@ _BYTES_PER_SECOND, _FLOPS_PER_SECOND = 2e10, 5e10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One item of the outermost level: instructions `start` to `stop` of the table."""
+    """One item of the outermost level, or a call of a group for all pieces of the batch by itself:
+    instructions `start` to `stop` of the table."""
 
-    item: Item
+    item: CallItem | LoopItem
     start: int
     stop: int
     flops: int
@@ -40,35 +65,45 @@ class Step:
 class Binding:
     """A program for given sizes.
 
-    Slot k begins as `roots[which[k]] + offsets[k] + tid * strides[k]`. `roots_of` tells the root of
-    a storage. `seconds` is a rough estimate of the time on one thread.
+    The program is the first `stop` words of the table; what follows is for single steps of it. Slot
+    k begins as `roots[which[k]] + offsets[k] + tid * strides[k]`. `places` tell the root of a
+    storage and where it begins, by its identity. `seconds` is a rough estimate of the time on one
+    thread.
     """
 
     sizes: dict[str, int]
     table: np.ndarray
+    stop: int
     patches: np.ndarray
     which: np.ndarray
     offsets: np.ndarray
     strides: np.ndarray
     steps: list[Step]
     arena_bytes: int
-    layout: Layout
+    arrangement: Arrangement
     places: dict[int, tuple[int, int]]
     keep: list[np.ndarray]
     seconds: float
 
     def address(self, location: Location, roots: Sequence[int]) -> int:
         """The address of a value of the outermost level."""
-        if isinstance(location, Both):
-            return self.address(_chosen(location, self.sizes), roots)
-        assert isinstance(location, Place)
-        root, offset = self.places[id(location.storage)]
-        return roots[root] + offset + location.offset.evaluate(self.sizes)
+        place = _settled(location, self.sizes)
+        root, offset = self.places[id(place.storage)]
+        return roots[root] + offset + place.offset.evaluate(self.sizes)
 
 
-def bind(plan: Plan, addresses: Mapping[str, int], sizes: dict[str, int], threads: int) -> Binding:
-    """The program of a plan for given sizes; `addresses` of kernels by key."""
-    return _Binder(plan, addresses, sizes, threads).bind()
+def bind(
+    plan: Plan,
+    addresses: Mapping[str, int],
+    sizes: dict[str, int],
+    threads: int,
+    pieces: bool = True,
+) -> Binding:
+    """The program of a plan for given sizes; `addresses` of kernels by key.
+
+    Without `pieces` every call does the whole batch, and every value is there when it is done.
+    """
+    return _Binder(plan, addresses, sizes, threads, pieces).bind()
 
 
 def _chosen(location: Both, sizes: Mapping[str, int]) -> Location:
@@ -78,19 +113,16 @@ def _chosen(location: Both, sizes: Mapping[str, int]) -> Location:
     return location.odd if rounds % 2 else location.even
 
 
+def _settled(location: Location, sizes: Mapping[str, int]) -> Place:
+    """The place of a value of the outermost level."""
+    while isinstance(location, Both):
+        location = _chosen(location, sizes)
+    assert isinstance(location, Place)
+    return location
+
+
 def _inside(plan: Plan) -> list[Storage]:
     return [storage for storage in plan.storages if storage.kind == "arena"]
-
-
-def arena_intervals(plan: Plan, sizes: Mapping[str, int], threads: int) -> list[Interval]:
-    """What the arena has to hold and when, in the order of the plan's storages."""
-    intervals = []
-    for storage in _inside(plan):
-        size = max(0, storage.bytes.evaluate(sizes))
-        if storage.per_thread:
-            size = round_up(size) * threads
-        intervals.append(Interval(size, storage.first, storage.last))
-    return intervals
 
 
 def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
@@ -103,6 +135,18 @@ def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
 
 
 Span: TypeAlias = tuple[int, int, int]  # root, first byte, byte after the last
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A call of a group that works in pieces: its instruction for a piece, the patches of the
+    group's loop that are for it, and its instruction for the rest of the batch."""
+
+    item: CallItem
+    group: Piecewise
+    piece: list[int]
+    patches: range
+    rest: list[int]
 
 
 @dataclass(slots=True)
@@ -130,9 +174,16 @@ def _overlap(one: list[Span], other: list[Span]) -> bool:
 
 class _Binder:
     def __init__(
-        self, plan: Plan, addresses: Mapping[str, int], sizes: dict[str, int], threads: int
+        self,
+        plan: Plan,
+        addresses: Mapping[str, int],
+        sizes: dict[str, int],
+        threads: int,
+        pieces: bool,
     ) -> None:
         self.plan, self.addresses, self.sizes, self.threads = plan, addresses, sizes, threads
+        self.cuts = cuts_of(plan, sizes, threads) if pieces else {}
+        self.arrangement = arrangement(plan, sizes, threads, self.cuts)
         self.table: list[int] = []
         #: Patches of each loop, and where its instruction stands.
         self.patches: dict[int, list[tuple[int, int, int, int, int]]] = {}
@@ -141,7 +192,6 @@ class _Binder:
         self.hidden: dict[tuple[int, int, int], int] = {}
         self.keep: list[np.ndarray] = []
         self.places: dict[int, tuple[int, int]] = {}
-        self.spread: dict[int, int] = {}
         self.roots = 2
         self.seconds = 0.0
         self.rounds = 1
@@ -149,26 +199,31 @@ class _Binder:
         self.forced = True
 
     def bind(self) -> Binding:
-        layout = self.arrange()
         for storage in self.plan.storages:
             self.place(storage)
-        steps = []
+        emitted: list[Step | _Part] = []
         for item in self.plan.items:
-            start = len(self.table)
-            flops, size = self.emit(item)
-            steps.append(Step(item, start, len(self.table), flops, size))
+            if not isinstance(item, Piecewise):
+                emitted.append(self.emit_step(item))
+            elif id(item) in self.cuts:
+                emitted += self.emit_group(item, self.cuts[id(item)])
+            else:
+                emitted += [self.emit_step(call) for call in item.items]
+        stop = len(self.table)
         patches = self.flat_patches()
+        steps = [self.part_step(s) if isinstance(s, _Part) else s for s in emitted]
         which, offsets, strides = np.array(self.slots or [(0, 0, 0)], np.int64).T.copy()
         return Binding(
             self.sizes,
             np.array(self.table or [0], np.int64),
+            stop,
             patches,
             which,
             offsets,
             strides,
             steps,
-            layout.peak,
-            layout,
+            self.arrangement.layout.peak,
+            self.arrangement,
             self.places,
             self.keep,
             self.seconds,
@@ -178,15 +233,6 @@ class _Binder:
 
     def size(self, size: Dim) -> int:
         return max(0, size.evaluate(self.sizes))
-
-    def arrange(self) -> Layout:
-        inside = _inside(self.plan)
-        layout = arrange(arena_intervals(self.plan, self.sizes, self.threads))
-        for storage, offset in zip(inside, layout.offsets, strict=True):
-            self.places[id(storage)] = (ARENA, offset)
-            if storage.per_thread:
-                self.spread[id(storage)] = round_up(self.size(storage.bytes))
-        return layout
 
     def place(self, storage: Storage) -> None:
         if storage.kind in ("input", "output"):
@@ -200,6 +246,8 @@ class _Binder:
                 array = np.array([op.dim.evaluate(self.sizes)], op.dtype.numpy)
             self.keep.append(array)
             self.places[id(storage)] = (FIXED, array.ctypes.data)
+        else:
+            self.places[id(storage)] = (ARENA, self.arrangement.rooms[id(storage)].offset)
 
     # Slots.
 
@@ -209,7 +257,8 @@ class _Binder:
 
     def fixed(self, place: Place) -> tuple[int, int, int]:
         root, offset = self.places[id(place.storage)]
-        stride = self.spread.get(id(place.storage), 0)
+        room = self.arrangement.rooms.get(id(place.storage))
+        stride = room.stride if room else 0
         return root, offset + place.offset.evaluate(self.sizes), stride
 
     def fill(self, slot: int, location: Location) -> None:
@@ -248,8 +297,74 @@ class _Binder:
 
     # Instructions.
 
+    def emit_group(self, group: Piecewise, how: Cut) -> list[_Part]:
+        """Append a loop over pieces of the batch that threads share, and calls for the rest."""
+        start = self.open_loop(SHARE, group, how.rounds)
+        patches, done = self.patches[id(group)], how.rounds * how.each
+        pieces, ranges = [], []
+        for item in group.items:
+            before = len(patches)
+            pieces.append(self.emit_piece(item, group, how.each, None))
+            ranges.append(range(before, len(patches)))
+            self.seconds += cost(item.call, self.sizes)[2]
+        self.close_loop(start)
+        rests = [self.emit_piece(i, group, how.rest, done) if how.rest else [] for i in group.items]
+        parts = zip(group.items, pieces, ranges, rests, strict=True)
+        return [_Part(item, group, piece, own, rest) for item, piece, own, rest in parts]
+
+    def emit_piece(
+        self, item: CallItem, group: Piecewise, count: int, first: int | None
+    ) -> list[int]:
+        """Append a call for `count` examples: by each thread, for the piece of a round, or by the
+        team, from the example `first` on. The instruction."""
+        base, sizes = len(self.slots), {**self.sizes, group.symbol: count}
+        self.slots.extend([(FIXED, 0, 0)] * len(item.call.arguments))
+        for k, argument in enumerate(item.call.arguments):
+            if isinstance(argument, Integer):
+                self.slots[base + k] = (FIXED, argument.size.evaluate(sizes), 0)
+                continue
+            place = _settled(item.locations[k], self.sizes)
+            root, offset, stride = self.fixed(place)
+            if place.storage.group is not group and isinstance(argument, Buffer):
+                each = self.example(argument.value, group)
+                if first is not None:
+                    offset += first * each
+                elif each:
+                    hidden = self.hide(place)
+                    moved = (base + k, hidden, hidden, hidden, count * each)
+                    self.patches[id(group)].append(moved)
+            elif first is not None and not (isinstance(argument, Scratch) and argument.per_thread):
+                stride = 0
+            self.slots[base + k] = (root, offset, stride)
+        flags = ALONE if first is None else self.flags(item, cost(item.call, sizes)[2])
+        words = [CALL, self.addresses[item.call.kernel.key], base, flags]
+        self.table += words
+        return words
+
+    def example(self, value: Value, group: Piecewise) -> int:
+        """Bytes of one example of a value, 0 where all examples have it in common."""
+        spread = is_spread(value, group.symbol)
+        return bytes_of(value).evaluate({**self.sizes, group.symbol: 1}) if spread else 0
+
+    def part_step(self, part: _Part) -> Step:
+        """Append the call of a group for all pieces, as a step by itself."""
+        loop, begin = self.loops[id(part.group)], len(self.table)
+        _, rounds, _, counter, first, *_ = self.table[loop : loop + LOOP_WORDS]
+        body = begin + LOOP_WORDS + CALL_WORDS
+        own = part.patches
+        self.table += [SHARE, rounds, body + END_WORDS, counter, first + own.start, len(own), 0]
+        self.table += [*part.piece, END, begin, *part.rest]
+        flops, moved, _ = cost(part.item.call, self.sizes)
+        return Step(part.item, begin, len(self.table), flops, moved)
+
+    def emit_step(self, item: CallItem | LoopItem) -> Step:
+        start = len(self.table)
+        flops, size = self.emit(item)
+        return Step(item, start, len(self.table), flops, size)
+
     def emit(self, item: Item) -> tuple[int, int]:
         """Append an item to the table; its flops and the bytes that it moves."""
+        assert not isinstance(item, Piecewise)
         return self.emit_loop(item) if isinstance(item, LoopItem) else self.emit_call(item)
 
     def emit_call(self, item: CallItem) -> tuple[int, int]:
@@ -299,24 +414,32 @@ class _Binder:
         if isinstance(location, Both):
             return self.spans(_chosen(location, self.sizes))
         root, offset = self.places[id(location.storage)]
-        size = self.spread.get(id(location.storage), 0) * self.threads
-        return [(root, offset, offset + (size or self.size(location.storage.bytes)))]
+        room = self.arrangement.rooms.get(id(location.storage))
+        size = room.bytes if room else self.size(location.storage.bytes)
+        return [(root, offset, offset + (room.stride * (self.threads - 1) if room else 0) + size)]
 
     def emit_loop(self, loop: LoopItem) -> tuple[int, int]:
         rounds = max(0, loop.rounds.evaluate(self.sizes))
-        start = len(self.table)
-        counter = self.slot(FIXED, 0)
-        self.patches[id(loop)] = []
-        self.table += [LOOP, rounds, 0, counter, 0, 0]
-        self.loops[id(loop)] = start
+        start = self.open_loop(LOOP, loop, rounds)
         self.rounds *= max(rounds, 1)
-        self.forced = True
         flops = moved = 0
         for item in loop.items:
             more_flops, more_bytes = self.emit(item)
             flops, moved = flops + more_flops, moved + more_bytes
         self.rounds //= max(rounds, 1)
+        self.close_loop(start)
+        return flops * rounds, moved * rounds
+
+    def open_loop(self, kind: int, loop: LoopItem | Piecewise, rounds: int) -> int:
+        """Append the instruction that begins a loop; where it stands."""
+        start = self.loops[id(loop)] = len(self.table)
+        counter = self.slot(FIXED, 0)
+        self.table += [kind, rounds, 0, counter, 0, 0, 0]
+        self.patches[id(loop)] = []
         self.forced = True
+        return start
+
+    def close_loop(self, start: int) -> None:
         self.table += [END, start]
         self.table[start + 2] = len(self.table)
-        return flops * rounds, moved * rounds
+        self.forced = True

@@ -21,28 +21,28 @@ def describe_memory(plan: Plan, binding: Binding, threads: int) -> str:
     Calls count from 0; `3..9` means that calls 3 to 9 need the buffer. Values that stand after each
     other in one buffer (`a > b`) are written over one another in place.
     """
-    layout = binding.layout
     inside = [storage for storage in plan.storages if storage.kind == "arena"]
+    rooms = binding.arrangement.rooms
     held = _held(plan)
     rows: list[tuple[str, ...]] = []
     naive = 0
     for storage in sorted(inside, key=lambda s: (s.first, binding.places[id(s)][1])):
-        size = max(0, storage.bytes.evaluate(binding.sizes))
-        if storage.per_thread:
-            size = round_up(size) * threads
+        room = rooms[id(storage)]
+        size = round_up(room.bytes) * threads if room.stride else room.bytes
         values = held.get(id(storage), [])
         naive += max(1, len(values)) * round_up(size)
         if size:
             calls = f"{storage.first}..{storage.last}"
             what = " > ".join(map(_name, values)) or "scratch"
-            if storage.per_thread:
+            if room.stride:
                 what += f" ({threads} threads)"
             rows.append((str(binding.places[id(storage)][1]), str(size), calls, what))
     sizes = ", ".join(f"{name} = {size}" for name, size in sorted(binding.sizes.items()))
     reused = sum(len(values) - 1 for values in held.values() if values)
     lines = [
         f"memory of `{plan.graph.name}`" + (f" for {sizes}" if sizes else ""),
-        f"arena: {layout.peak} bytes at the peak; all values by themselves would take {naive}",
+        f"arena: {binding.arena_bytes} bytes at the peak; "
+        f"all values by themselves would take {naive}",
         f"{len(rows)} buffers, aligned to {ALIGNMENT} bytes; "
         f"{reused} values are written over another in place",
     ]

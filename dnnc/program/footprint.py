@@ -12,9 +12,10 @@ from dnnc.ir.graph import Graph, Node, Value
 from dnnc.kernels.load import load_lowerings
 from dnnc.passes.recompute import Budget, Footprint
 from dnnc.program.aliases import bytes_of
-from dnnc.program.binding import arena_intervals, cost
-from dnnc.program.locations import Item, LoopItem, leaves
-from dnnc.program.memory import arrange, round_up
+from dnnc.program.arrangement import arrangement, cuts_of
+from dnnc.program.binding import cost
+from dnnc.program.locations import Item, LoopItem, Piecewise, leaves
+from dnnc.program.memory import round_up
 from dnnc.program.plan import make_plan
 from dnnc.program.schedule import Lowered
 from dnnc.program.team import default_threads
@@ -26,19 +27,26 @@ def memory_budget(
     size: int, graph: Graph, batch: int, threads: int | None = None, span: Span | None = None
 ) -> Budget:
     """A budget of `size` bytes for the program of a graph with so many examples in a batch."""
-    sizes = graph.sizes(batch, batch)
-    measure = partial(_footprint, sizes=sizes, threads=threads or default_threads(), known={})
-    return Budget(size, batch, measure, span)
+    sizes, count = graph.sizes(batch, batch), threads or default_threads()
+    known: Lowered = {}
+
+    def arena(graph: Graph) -> int:
+        load_lowerings()
+        plan = make_plan(graph, known)
+        return arrangement(plan, sizes, count, cuts_of(plan, sizes, count)).layout.peak
+
+    measure = partial(_footprint, sizes=sizes, threads=count, known=known)
+    return Budget(size, batch, arena, measure, span)
 
 
 def _footprint(graph: Graph, sizes: Mapping[str, int], threads: int, known: Lowered) -> Footprint:
     load_lowerings()
-    plan = make_plan(graph, known)
-    intervals = arena_intervals(plan, sizes, threads)
+    plan = make_plan(graph, known, pieces=False)
+    arranged = arrangement(plan, sizes, threads, {})
     spans: dict[Node, tuple[int, int]] = {}
     seconds: dict[Node, float] = {}
     _walk(plan.items, sizes, spans, seconds)
-    used = [interval for interval in intervals if interval.bytes and interval.first >= 0]
+    used = [interval for interval in arranged.intervals if interval.bytes and interval.first >= 0]
     ends = [interval.last for interval in used] + [last for _, last in spans.values()]
     change = np.zeros(2 + max(ends, default=0), np.int64)
     for interval in used:
@@ -50,7 +58,7 @@ def _footprint(graph: Graph, sizes: Mapping[str, int], threads: int, known: Lowe
     def size_of(value: Value) -> int:
         return round_up(max(0, bytes_of(value).evaluate(sizes)))
 
-    return Footprint(spans, live, seconds, size_of, lambda: arrange(intervals).peak)
+    return Footprint(spans, live, seconds, size_of, lambda: arranged.layout.peak)
 
 
 def _walk(
@@ -65,6 +73,7 @@ def _walk(
     """
     before: Node | None = None
     for item in items:
+        assert not isinstance(item, Piecewise)
         node = item.node
         if node is None or (node in spans and node is not before):
             continue

@@ -20,6 +20,7 @@ __all__ = [
     "Location",
     "LoopItem",
     "Moving",
+    "Piecewise",
     "Place",
     "Storage",
     "leaves",
@@ -33,6 +34,7 @@ class Storage:
 
     `name` is that of the input or output, `array` the constant's elements, `size` the size that the
     program reads as data. `first` and `last` bound the positions of the calls that touch it.
+    `group` are the calls that need it for one piece of a batch at a time.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Storage:
     array: np.ndarray | None = None
     size: Size | None = None
     per_thread: bool = False
+    group: Piecewise | None = None
     first: int = -1
     last: int = -1
 
@@ -124,11 +127,30 @@ class LoopItem:
     stop: int = 0
 
 
-Item: TypeAlias = CallItem | LoopItem
+@dataclass(slots=True, eq=False)
+class Piecewise:
+    """Calls that may run one after the other on a piece of the batch, then on the next piece.
+
+    `symbol` is the number of examples. Storages whose `group` this is hold those of one piece.
+    """
+
+    symbol: str
+    items: list[CallItem]
+
+    @property
+    def first(self) -> int:
+        return self.items[0].position
+
+    @property
+    def last(self) -> int:
+        return self.items[-1].position
+
+
+Item: TypeAlias = CallItem | LoopItem | Piecewise
 
 
 def leaves(items: Sequence[Item]) -> list[CallItem]:
-    """All calls in order, those of loops once."""
+    """All calls in order, those of loops and of groups once."""
     found: list[CallItem] = []
     for item in items:
         found.extend([item] if isinstance(item, CallItem) else leaves(item.items))

@@ -19,7 +19,7 @@ from dnnc.ir.dims import Dim, dim
 from dnnc.ir.graph import Graph, Node, Value, uncollected
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch
 from dnnc.kernels.driver import copy_kernel
-from dnnc.ops.control import Scan
+from dnnc.ops.control import After, Scan
 from dnnc.ops.creation import Constant, Size
 from dnnc.program.aliases import Alias, alias_of, bytes_of
 from dnnc.program.locations import (
@@ -29,12 +29,14 @@ from dnnc.program.locations import (
     Location,
     LoopItem,
     Moving,
+    Piecewise,
     Place,
     Storage,
     leaves,
     shifted,
 )
 from dnnc.program.loops import plan_scan
+from dnnc.program.pieces import group_calls
 from dnnc.program.schedule import Lowered, scheduled
 
 __all__ = ["Plan", "Planner", "make_plan"]
@@ -56,13 +58,15 @@ class Plan:
         return shifted(self.locations[root], offset)
 
 
-def make_plan(graph: Graph, known: Lowered | None = None) -> Plan:
+def make_plan(graph: Graph, known: Lowered | None = None, pieces: bool = True) -> Plan:
     """Lower and order the nodes of a graph and decide where its values live.
 
-    `known` keeps the calls of nodes between plans of graphs that share them.
+    `known` keeps the calls of nodes between plans of graphs that share them. Without `pieces` no
+    calls are grouped to run on pieces of a batch; nor are they where nodes wait for others, so that
+    values are computed again at the right time.
     """
     with uncollected():
-        return Planner(graph, known).plan()
+        return Planner(graph, known).plan(pieces)
 
 
 def resolve(value: Value, aliases: dict[Value, Alias]) -> tuple[Value, Dim]:
@@ -73,6 +77,10 @@ def resolve(value: Value, aliases: dict[Value, Alias]) -> tuple[Value, Dim]:
         if alias is None:
             return value, offset
         value, offset = alias.value, offset + alias.offset
+
+
+def _group_of(location: Location) -> Piecewise | None:
+    return location.storage.group if isinstance(location, Place) else None
 
 
 def _used_values(graph: Graph) -> set[Value]:
@@ -97,17 +105,21 @@ class Planner:
         self.locations: dict[Value, Location] = {}
         self.aliases: dict[Value, Alias] = {}
         self.used = _used_values(graph)
+        #: What the graph returns or updates.
+        self.results: set[Value] = set()
         #: What each call may store in place of what it reads, in order.
         self.pairs: dict[CallItem, dict[Value, dict[Value, None]]] = {}
         #: The loop in whose rounds a value is made.
         self.loops: dict[Value, LoopItem | None] = {}
         self.reads: dict[Value, list[CallItem]] = {}
         self.writers: dict[Value, list[CallItem]] = {}
+        #: The calls that alone need a value, a piece of the batch at a time.
+        self.groups: dict[Value, Piecewise] = {}
         self.scratch: dict[int, Place] = {}
         #: The value that was last written to a storage of the arena.
         self.holders: dict[int, Value] = {}
 
-    def plan(self) -> Plan:
+    def plan(self, pieces: bool) -> Plan:
         for item in self.graph.inputs:
             storage = self.storage("input", bytes_of(item.value), item.name)
             self.locations[item.value] = Place(storage)
@@ -115,10 +127,15 @@ class Planner:
         items: list[Item] = []
         self.place_outputs()
         self.walk(nodes, items, None, lowered)
+        self.results = {self.root(output.value) for output in self.graph.outputs}
+        if pieces and not any(isinstance(node.op, After) for node in nodes):
+            items = group_calls(self, items)
         self.copy_outputs(items)
         self.place_updates(items)
-        for call in leaves(items):
-            self.place(call)
+        for part in items:
+            group = part if isinstance(part, Piecewise) else None
+            for call in leaves([part]):
+                self.place(call, group)
         self.measure(items)
         return Plan(self.graph, items, self.storages, self.locations, self.aliases)
 
@@ -139,7 +156,9 @@ class Planner:
         """The location of a value, which gets a storage where it has none yet."""
         root, offset = self.resolve(value)
         if root not in self.locations:
-            self.locations[root] = Place(self.storage("arena", bytes_of(root)))
+            storage = self.storage("arena", bytes_of(root))
+            storage.group = self.groups.get(root)
+            self.locations[root] = Place(storage)
         return shifted(self.locations[root], offset)
 
     # First walk: items in order.
@@ -281,10 +300,10 @@ class Planner:
 
     # Second walk: everything else.
 
-    def place(self, item: CallItem) -> None:
+    def place(self, item: CallItem, group: Piecewise | None) -> None:
         for k, argument in enumerate(item.call.arguments):
             if isinstance(argument, Scratch):
-                item.locations[k] = self.place_scratch(argument)
+                item.locations[k] = self.place_scratch(argument, group)
             elif isinstance(argument, Buffer):
                 root = self.root(argument.value)
                 reused = None if root in self.locations else self.reusable(item, root)
@@ -293,10 +312,10 @@ class Planner:
                     self.holders[id(reused.storage)] = root
                 item.locations[k] = self.settled(argument.value)
 
-    def place_scratch(self, argument: Scratch) -> Place:
+    def place_scratch(self, argument: Scratch, group: Piecewise | None) -> Place:
         if id(argument) not in self.scratch:
             storage = self.storage("arena", argument.bytes)
-            storage.per_thread = argument.per_thread
+            storage.per_thread, storage.group = argument.per_thread, group
             self.scratch[id(argument)] = Place(storage)
         return self.scratch[id(argument)]
 
@@ -310,6 +329,8 @@ class Planner:
                 continue
             if self.loops[old] is not item.loop or place.storage.bytes != bytes_of(root):
                 continue
+            if place.storage.group is not self.groups.get(root):
+                continue
             if self.holders.get(id(place.storage), old) is not old:
                 continue
             last = max(reader.position for reader in self.reads[old])
@@ -319,11 +340,18 @@ class Planner:
 
     # Lifetimes.
 
-    def measure(self, items: Sequence[Item]) -> None:
+    def measure(self, items: Sequence[Item], group: Piecewise | None = None) -> None:
         for item in items:
             if isinstance(item, CallItem):
                 for location in item.locations.values():
-                    self.touch(location, item.position, item.position)
+                    first = last = item.position
+                    if group is not None and _group_of(location) is not group:
+                        # Another piece begins where this one ends.
+                        first, last = group.first, group.last
+                    self.touch(location, first, last)
+                continue
+            if isinstance(item, Piecewise):
+                self.measure(item.items, item)
                 continue
             self.measure(item.items)
             for value in (*item.node.operands, *item.node.results):

@@ -51,7 +51,7 @@ def test_a_long_chain_needs_two_buffers() -> None:
     program = Executable(Graph("chain", (Input("x", x, "data"),), (Output("y", y),)))
     arrays = {"x": np.zeros((1000, 64), np.float32)}
     program(arrays)
-    layout = next(iter(program._programs.values())).binding.layout
+    layout = next(iter(program._programs.values())).binding.arrangement.layout
     assert layout.peak == 2 * 1000 * 64 * 4
     assert layout.naive == 9 * 1000 * 64 * 4
 

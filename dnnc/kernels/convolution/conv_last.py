@@ -83,7 +83,8 @@ def conv_last_calls(
     flops = 2 * pixels * product(weight[1:])
     widest = tiles(dtype)[0]
     kernel = make_kernel("conv_last", lambda: build_conv(widest), widest, unrolled=False)
-    return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else ())]
+    separable = epilogue is None or epilogue.separable
+    return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else (), separable)]
 
 
 def _runs(

@@ -24,7 +24,7 @@ from dnnc.kernels.fused.source import (
 )
 from dnnc.kernels.fused.space import Space, View
 from dnnc.ops.control import Fused
-from dnnc.ops.creation import Constant
+from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 
 __all__ = ["Body", "Builder", "flops_of"]
 
@@ -83,6 +83,25 @@ class Body:
                 if self.phases.last_phase_that_loads(value) <= stored:
                     pairs.append((result, operand))
         return tuple(pairs)
+
+    def separable(self) -> bool:
+        """Whether examples, along the first axis of the space, are treated alike: nothing is added
+        up over them or counts them, and what has an axis of their number has them along it."""
+        examples = self.op.space[0].name if self.op.space else None
+        if examples is None or 0 in self.op.reduced:
+            return False
+        for node in self.op.body.nodes:
+            if isinstance(node.op, Iota | RandomUniform | Size):
+                return False
+        for value, view in self.space.views.items():
+            within = any(examples in size.symbols for size in view.base.shape)
+            if within and not value.shape[0].name == view.base.shape[0].name == examples:
+                return False
+        for value in (*self.inputs, *(value for value, _ in self.outputs)):
+            for axis, size in enumerate(value.shape):
+                if examples in size.symbols and self.space.maps[value][axis] != 0:
+                    return False
+        return True
 
 
 def flops_of(body: Body) -> Dim:
@@ -235,7 +254,11 @@ class Builder:
     # The call.
 
     def call(
-        self, name: str, flops: Dim | None = None, in_place: tuple[tuple[Value, Value], ...] = ()
+        self,
+        name: str,
+        flops: Dim | None = None,
+        in_place: tuple[tuple[Value, Value], ...] = (),
+        separable: bool = False,
     ) -> Call:
         self.writer.drop_unused_bases()
         self.writer.lines, names = renumbered(self.writer.lines)
@@ -244,7 +267,7 @@ class Builder:
         source = self.source.renamed(names)
         kernel: Kernel = make_kernel(name, lambda: _function(text, source), source.key(text))
         kernel = replace(kernel, source=text)
-        return Call(kernel, arguments, flops or dim(0), in_place)
+        return Call(kernel, arguments, flops or dim(0), in_place, separable)
 
 
 def _function(text: str, source: Source) -> Callable[[int, int, int], int]:

@@ -75,7 +75,7 @@ def _call(
     values = (*(Buffer(v) for v in node.operands), Buffer(node.results[0], written=True))
     kernel = make_kernel(op.name, build, "channels last", *parameters)
     flops = windows.type.elements * op.window[0] * op.window[1]
-    return Call(kernel, (*values, *(Integer(size) for size in sizes)), flops)
+    return Call(kernel, (*values, *(Integer(size) for size in sizes)), flops, separable=True)
 
 
 def _build(dtype: str, vectors: int, largest: bool) -> _Function:

@@ -69,7 +69,9 @@ def winograd_calls(
     )
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
-    return [Call(_kernel(scheme, False), arguments, flops, in_place)]
+    # The matrix unit is used where there are many tiles, so that bits depend on their number.
+    separable = not unit and (epilogue is None or epilogue.separable)
+    return [Call(_kernel(scheme, False), arguments, flops, in_place, separable)]
 
 
 def _kernel(scheme: Scheme, unit: bool) -> Kernel:

@@ -47,10 +47,10 @@ def run(graph: Graph, budget: Budget) -> Graph:
 
     Raises DnnError (E704) where no choice that the pass knows brings it down so far.
     """
-    footprint = budget.measure(graph)
-    whole = footprint.arena()
+    whole = budget.arena(graph)
     if whole <= budget.bytes:
         return graph
+    footprint = budget.measure(graph)
     fitting = _reduce(graph, footprint, budget)[0]
     if fitting is None:
         fitting, least = _smallest(graph, footprint, budget, whole)

@@ -35,11 +35,13 @@ class Footprint:
 class Budget:
     """Most `bytes` that the arena of a program may have, and who measures it.
 
-    `batch` is the number of examples for which it is measured; `span` the place that is blamed
-    where the budget cannot be met.
+    `arena` tells what a program takes as it will run; `measure` its footprint if each call did all
+    of the batch, as they do where values are computed again. `batch` is the number of examples for
+    which it is measured; `span` the place that is blamed where the budget cannot be met.
     """
 
     bytes: int
     batch: int
+    arena: Callable[[Graph], int]
     measure: Callable[[Graph], Footprint]
     span: Span | None = None
