@@ -143,6 +143,8 @@ from dnnc.ops.packed import (
 from dnnc.ops.pool import (
     MaxPool,
     MaxPoolGradient,
+    MaxPoolIndexed,
+    MaxPoolIndexedGradient,
     SumPool,
     SumPoolGradient,
     max_pool,
@@ -226,6 +228,8 @@ __all__ = [
     "MatMul",
     "MaxPool",
     "MaxPoolGradient",
+    "MaxPoolIndexed",
+    "MaxPoolIndexedGradient",
     "Maximum",
     "Minimum",
     "Modulo",

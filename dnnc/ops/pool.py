@@ -1,5 +1,8 @@
 """The largest element and the sum of windows that move over the last two axes of [N, C, H, W].
 
+Training keeps, instead of an image, which element of each window is the largest one: a byte for
+a window (`MaxPoolIndexed`).
+
 The result has `floor((H + top + bottom - window) / stride) + 1` rows, and columns alike. With
 `channels_last`, which programs do not write but passes choose, images are [N, H, W, C].
 """
@@ -15,12 +18,13 @@ import numpy as np
 
 from dnnc.ir.dims import Dim, DimLike, dim
 from dnnc.ir.graph import Value
-from dnnc.ir.types import TensorType
+from dnnc.ir.types import DType, TensorType
 from dnnc.ops.base import (
     NUMBERS,
     Array,
     Gradients,
     NoGradientError,
+    NonDifferentiable,
     OnnxOp,
     Operator,
     apply,
@@ -46,6 +50,8 @@ from dnnc.ops.windows import (
 __all__ = [
     "MaxPool",
     "MaxPoolGradient",
+    "MaxPoolIndexed",
+    "MaxPoolIndexedGradient",
     "Movement",
     "Pooling",
     "SumPool",
@@ -113,6 +119,23 @@ class Pooling(Operator):
         """Every window of an image [N, C, H, W]."""
         return windows(embed(x, self.pads, fill), self.window, self.strides, ONES)
 
+    def _indices(self, x: Array) -> Array:
+        """Where in each window of an image [N, C, H, W] the first largest element is."""
+        seen = self._windows(x, lowest(x))
+        inside = self._windows(np.ones_like(x, bool))
+        largest = seen.max((-2, -1), keepdims=True)
+        candidates = inside & ((seen == largest) | np.isnan(seen))
+        flat = candidates.reshape(*candidates.shape[:-2], prod(candidates.shape[-2:]))
+        found: Array = np.argmax(flat, -1)
+        return found
+
+    def _give(self, indices: Array, dy: Array, shape: tuple[int, ...]) -> Array:
+        """The image [N, C, H, W] to whose elements dy goes."""
+        size = tuple(int(s) for s in self.window)
+        hits = np.arange(prod(size)) == indices[..., None]
+        parts = np.where(hits, dy[..., None], 0).reshape(*dy.shape, *size).astype(dy.dtype)
+        return spread(parts, shape, self.strides, self.pads, ONES)
+
 
 @operator
 class MaxPool(Pooling):
@@ -142,18 +165,54 @@ class MaxPoolGradient(Pooling):
 
     def evaluate(self, x: Array, dy: Array) -> tuple[Array, ...]:
         x, dy = self._first(x), self._first(dy)
-        seen = self._windows(x, lowest(x))
-        inside = self._windows(np.ones_like(x, bool))
-        largest = seen.max((-2, -1), keepdims=True)
-        candidates = inside & ((seen == largest) | np.isnan(seen))
-        flat = candidates.reshape(*candidates.shape[:-2], prod(candidates.shape[-2:]))
-        first = flat & (np.cumsum(flat, -1) == 1)
-        parts = first.reshape(candidates.shape) * dy[..., None, None]
-        dx = spread(parts.astype(dy.dtype), x.shape, self.strides, self.pads, ONES)
-        return (self._back(dx),)
+        return (self._back(self._give(self._indices(x), dy, x.shape)),)
 
     def gradient(self, dz: Value, z: Value, x: Value, dy: Value) -> Gradients:
         raise NoGradientError("max pooling has no second derivative")
+
+
+@operator
+@dataclass(frozen=True, kw_only=True)
+class MaxPoolIndexed(NonDifferentiable, Pooling):
+    """Max pooling that tells where: x -> (y, indices), for windows of at most 256 elements.
+
+    An index counts the elements of a window along its lines. The layout pass makes it, of images
+    [N, H, W, C], so that the gradient need not keep x.
+    """
+
+    name: ClassVar[str] = "max_pool_indexed"
+    multiple: ClassVar[bool] = True
+    channels_last: bool = True
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        y = self._result(x)
+        return y, TensorType(DType.U8, y.shape)
+
+    def evaluate(self, x: Array) -> tuple[Array, ...]:
+        first = self._first(x)
+        y = self._windows(first, lowest(x)).max((-2, -1))
+        return self._back(y), self._back(self._indices(first).astype(np.uint8))
+
+
+@operator
+@dataclass(frozen=True, kw_only=True)
+class MaxPoolIndexedGradient(NonDifferentiable, Pooling):
+    """The gradient of the image, whose `shape` it has, of `MaxPoolIndexed`: (indices, dy) -> dx."""
+
+    name: ClassVar[str] = "max_pool_indexed_gradient"
+    channels_last: bool = True
+    shape: tuple[Dim, ...]
+
+    def infer(self, indices: TensorType, dy: TensorType) -> tuple[TensorType, ...]:
+        x = TensorType.make(dy.dtype, self.shape)
+        check_type(self.name, "a gradient", self._result(x), dy, 1)
+        check_type(self.name, "indices", TensorType(DType.U8, dy.shape), indices, 0)
+        return (x,)
+
+    def evaluate(self, indices: Array, dy: Array) -> tuple[Array, ...]:
+        n, *rest = (int(s) for s in self.shape)
+        shape = (n, rest[2], *rest[:2]) if self.channels_last else (n, *rest)
+        return (self._back(self._give(self._first(indices), self._first(dy), shape)),)
 
 
 @operator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dnnc.ir.graph import apply_all
 from dnnc.ops import pool
 from tests.kernels.arrays import RANDOM, run_on_threads, value_of
 
@@ -40,6 +41,21 @@ def check_all(run_node, x, movement, **how):
     node = pool.max_pool_gradient(value_of(x), value_of(dy), *movement, **how).node
     check(run_node, node, x, dy)
     check(run_node, pool.sum_pool_gradient(value_of(dy), x.shape, *movement, **how).node, dy)
+    if how:
+        check_indexed(run_node, x, dy, movement)
+
+
+def check_indexed(run_node, x, dy, movement):
+    """The indices of largest elements lead their gradient where the image itself does."""
+    how = pool.max_pool(value_of(x), *movement, channels_last=True).node.op.movement
+    node = apply_all(pool.MaxPoolIndexed(**how), value_of(x))[0].node
+    y, indices = run_on_threads(run_node, node, (x,))
+    np.testing.assert_array_equal(y, node.op.evaluate(x)[0])
+    gradient = pool.MaxPoolIndexedGradient(**how, shape=node.operands[0].shape)
+    node = apply_all(gradient, value_of(indices), value_of(dy))[0].node
+    wanted = pool.MaxPoolGradient(**how).evaluate(x, dy)[0]
+    np.testing.assert_array_equal(gradient.evaluate(indices, dy)[0], wanted)
+    np.testing.assert_array_equal(run_on_threads(run_node, node, (indices, dy))[0], wanted)
 
 
 def image(shape, dtype):

@@ -168,6 +168,12 @@ POOLS: list[tuple[dict[str, Any], str, str]] = [
      "T[1, 4, 5, 2]", "T[1, 2, 3, 2]"),
     ({"window": sizes(1, 1), "strides": sizes(1, 1)}, "T[1, 1, 1, 1]", "T[1, 1, 1, 1]"),
 ]  # fmt: skip
+#: The same with channels last.
+LAST_POOLS: list[tuple[dict[str, Any], str, str]] = [
+    ({"window": sizes(2, 3), "strides": sizes(2, 1)}, "T[1, 4, 5, 2]", "T[1, 2, 3, 2]"),
+    ({"window": sizes(3, 2), "strides": sizes(1, 2), "pads": sizes(1, 0, 1, 1)},
+     "T[2, 3, 3, 1]", "T[2, 3, 2, 1]"),
+]  # fmt: skip
 
 
 def shape_of(text: str) -> Any:
@@ -395,6 +401,17 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "max_pool_gradient": [
         Example(fixed(ops.MaxPoolGradient(**a)), (x, y), NUMBERS, smooth=False) for a, x, y in POOLS
+    ],
+    "max_pool_indexed": [
+        Example(fixed(ops.MaxPoolIndexed(**a)), (x,), NUMBERS) for a, x, _ in LAST_POOLS
+    ],
+    "max_pool_indexed_gradient": [
+        Example(
+            fixed(ops.MaxPoolIndexedGradient(**a, shape=shape_of(x))),
+            (y.replace("T", "u8"), y),
+            NUMBERS,
+        )
+        for a, x, y in LAST_POOLS
     ],
     "sum_pool": [Example(fixed(ops.SumPool(**a)), (x,), NUMBERS) for a, x, _ in POOLS],
     "sum_pool_gradient": [

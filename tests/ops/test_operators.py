@@ -30,6 +30,8 @@ IN_F64 = [case for case in CASES if case.values[1] is DType.F64]
 #: Operators that refuse to be differentiated.
 WITHOUT_GRADIENT = {
     "max_pool_gradient",
+    "max_pool_indexed",
+    "max_pool_indexed_gradient",
     "fused",
     "sweep",
     "pack_columns",

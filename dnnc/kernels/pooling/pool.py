@@ -8,7 +8,7 @@ own lines; where windows overlap it computes windows of its neighbour again that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Node, Value
@@ -16,9 +16,21 @@ from dnnc.ir.types import DType
 from dnnc.kernels.abi import Buffer, Call, Integer, lowering, make_kernel
 from dnnc.kernels.convolution.first import first_calls
 from dnnc.kernels.target import host
-from dnnc.ops.pool import MaxPool, MaxPoolGradient, Pooling, SumPool, SumPoolGradient
+from dnnc.ops.pool import (
+    MaxPool,
+    MaxPoolGradient,
+    MaxPoolIndexed,
+    MaxPoolIndexedGradient,
+    Pooling,
+    SumPool,
+    SumPoolGradient,
+)
 
-__all__: list[str] = []
+__all__ = ["Kind"]
+
+#: What is asked of windows: their largest elements, those and their indices, or their sums. The
+#: gradient of the second reads indices, that of the first finds the elements anew.
+Kind: TypeAlias = Literal["largest", "indexed", "sum"]
 
 _Function: TypeAlias = Callable[[int, int, int], int]
 #: Slots after those of the values.
@@ -28,31 +40,37 @@ _N, _H, _W, _C, _HO, _WO, _TOP, _LEFT, _KH, _KW, _SH, _SW = range(12)
 _NEAR = 512 * 1024
 
 
-@lowering(MaxPool, SumPool)
+@lowering(MaxPool, MaxPoolIndexed, SumPool)
 def lower_pool(node: Node) -> list[Call]:
     op = node.op
     assert isinstance(op, Pooling)
     if not op.channels_last:
         return first_calls(node)
     x, y = node.operands[0], node.results[0]
-    how, largest = _walk(x), isinstance(op, MaxPool)
-    return [_call(node, x, y, lambda: _build(*how, largest), *how)]
+    how, kind = _walk(x), _kind(op)
+    return [_call(node, x, y, lambda: _build(*how, kind), *how)]
 
 
-@lowering(MaxPoolGradient, SumPoolGradient)
+@lowering(MaxPoolGradient, MaxPoolIndexedGradient, SumPoolGradient)
 def lower_pool_gradient(node: Node) -> list[Call]:
     op = node.op
     assert isinstance(op, Pooling)
     if not op.channels_last:
         return first_calls(node)
     dx, dy = node.results[0], node.operands[-1]
-    how, largest = _walk(dx), isinstance(op, MaxPoolGradient)
+    how, kind = _walk(dx), _kind(op)
     apart = all(
         size.constant is not None and step.constant is not None and size.constant <= step.constant
         for size, step in zip(op.window, op.strides, strict=True)
     )
-    build = lambda: _build_gradient(*how, apart, largest)  # noqa: E731
+    build = lambda: _build_gradient(*how, apart, kind)  # noqa: E731
     return [_call(node, dx, dy, build, *how, apart)]
+
+
+def _kind(op: Pooling) -> Kind:
+    if isinstance(op, MaxPoolIndexed | MaxPoolIndexedGradient):
+        return "indexed"
+    return "largest" if isinstance(op, MaxPool | MaxPoolGradient) else "sum"
 
 
 def _walk(image: Value) -> tuple[str, int]:
@@ -72,21 +90,25 @@ def _call(
     assert isinstance(op, Pooling)
     movement = (*op.pads[:2], *op.window, *op.strides)
     sizes: tuple[Dim, ...] = (*image.shape, *windows.shape[1:3], *movement)
-    values = (*(Buffer(v) for v in node.operands), Buffer(node.results[0], written=True))
+    values = (
+        *(Buffer(v) for v in node.operands),
+        *(Buffer(v, written=True) for v in node.results),
+    )
     kernel = make_kernel(op.name, build, "channels last", *parameters)
     flops = windows.type.elements * op.window[0] * op.window[1]
     return Call(kernel, (*values, *(Integer(size) for size in sizes)), flops, separable=True)
 
 
-def _build(dtype: str, vectors: int, largest: bool) -> _Function:
-    """Slots: x, y, and from 2 on the sizes."""
+def _build(dtype: str, vectors: int, kind: Kind) -> _Function:
+    """Slots: x, y, indices where they are asked for, and then the sizes."""
     from dnnc.kernels.intrinsics import share, slot
     from dnnc.kernels.pooling.windows import Channels, pool_line
 
-    line_of, size = pool_line(Channels(dtype, vectors), largest), DType(dtype).size
+    line_of, size = pool_line(Channels(dtype, vectors), kind), DType(dtype).size
+    values = 3 if kind == "indexed" else 2
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        x, y, sizes = slot(args, 0), slot(args, 1), args + 16
+        x, y, sizes = slot(args, 0), slot(args, 1), args + 8 * values
         h, w, c = slot(sizes, _H), slot(sizes, _W), slot(sizes, _C)
         ho, wo, kh, kw = slot(sizes, _HO), slot(sizes, _WO), slot(sizes, _KH), slot(sizes, _KW)
         sh, sw, left = slot(sizes, _SH), slot(sizes, _SW), slot(sizes, _LEFT)
@@ -96,20 +118,23 @@ def _build(dtype: str, vectors: int, largest: bool) -> _Function:
         for line in range(start, stop):
             y0 = line % ho * sh - slot(sizes, _TOP)
             i0, i1, at = max(0, -y0), min(kh, h - y0), x + (line // ho * h + y0) * row
-            out = y + line * wo * c * size
-            line_of(out, at, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row)
+            first = line * wo * c
+            out, indices = y + first * size, slot(args, 2) + first
+            line_of(out, at, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row, indices)
         return 0
 
     return kernel
 
 
-def _build_gradient(dtype: str, vectors: int, apart: bool, largest: bool) -> _Function:
-    """Slots: x where it matters, dy, dx, and then the sizes. Windows add to dx in their order."""
+def _build_gradient(dtype: str, vectors: int, apart: bool, kind: Kind) -> _Function:
+    """Slots: x or indices where they matter, dy, dx, and then the sizes. Windows add to dx in their
+    order."""
     from dnnc.kernels.intrinsics import share, slot, zero_bytes
     from dnnc.kernels.pooling.windows import Channels, gradient_line
 
-    line_of = gradient_line(Channels(dtype, vectors), apart, largest)
-    size, values = DType(dtype).size, 3 if largest else 2
+    line_of = gradient_line(Channels(dtype, vectors), apart, kind)
+    size, values = DType(dtype).size, 2 if kind == "sum" else 3
+    indexed = kind == "indexed"
 
     def kernel(args: int, tid: int, threads: int) -> int:
         x, dy, dx = slot(args, 0), slot(args, values - 2), slot(args, values - 1)
@@ -140,8 +165,11 @@ def _build_gradient(dtype: str, vectors: int, apart: bool, largest: bool) -> _Fu
                     zero_bytes(dx + (image * h + ready) * row, (reached - ready) * row)
                 ready = reached
                 i0, i1, at = max(0, -y0), min(kh, h - y0), (image * h + y0) * row
-                given = dy + (image * ho + line) * wo * c * size
-                parts = given, x + at, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row
+                window = (image * ho + line) * wo * c
+                given, source = dy + window * size, x + at
+                if indexed:
+                    source = x + window
+                parts = given, source, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row
                 line_of(*parts, dx + at, e0, e1)
         return 0
 

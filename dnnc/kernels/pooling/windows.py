@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from dnnc.kernels.loop_ir import loop
+from dnnc.kernels.pooling.pool import Kind
 from dnnc.kernels.target import host
 from dnnc.kernels.vector_ir import (
     BYTES,
@@ -33,6 +34,9 @@ from dnnc.kernels.vector_ir import (
 
 __all__ = ["Channels", "gradient_line", "pool_line"]
 
+#: A byte.
+I8 = ir.IntType(8)
+
 
 @dataclass(frozen=True, slots=True)
 class Channels:
@@ -50,43 +54,46 @@ class Channels:
 
 
 @cache
-def pool_line(channels: Channels, largest: bool) -> Any:
-    """The intrinsic `f(y, source, first, w, i0, i1, kw, wo, sw, c, fetch, ahead)`: one line.
+def pool_line(channels: Channels, kind: Kind) -> Any:
+    """The intrinsic `f(y, source, first, w, i0, i1, kw, wo, sw, c, fetch, ahead, indices)`: one
+    line.
 
     `source` is the address of the windows' first line of `w` pixels of `c` channels; lines `i0` up
     to `i1` of the windows lie in the image. Window j begins at column `first + j * sw` and is `kw`
-    wide; `y` takes `wo` pixels, the largest elements or the sums. A NaN wins. For lines of the
-    windows from `fetch` on, what lies `ahead` bytes after them is fetched into the cache.
+    wide; `y` takes `wo` pixels, the largest elements or the sums, and `indices` the bytes that tell
+    where the first largest ones are. A NaN wins. For lines of the windows from `fetch` on, what
+    lies `ahead` bytes after them is fetched into the cache.
     """
-    name = f"dnnc_pool_{channels}_{largest:d}"
+    name = f"dnnc_pool_{channels}_{kind}"
 
     @intrinsic
     def pool(  # type: ignore[no-untyped-def]
-        typing_context, y, source, first, w, i0, i1, kw, wo, sw, c, fetch, ahead
+        typing_context, y, source, first, w, i0, i1, kw, wo, sw, c, fetch, ahead, indices
     ):
-        return calling(name, 12, lambda module: _Pool(module, name, 12, channels).write(largest))
+        return calling(name, 13, lambda module: _Pool(module, name, 13, channels).write(kind))
 
     return pool
 
 
 @cache
-def gradient_line(channels: Channels, apart: bool, largest: bool) -> Any:
+def gradient_line(channels: Channels, apart: bool, kind: Kind) -> Any:
     """The intrinsic `f(dy, source, first, w, i0, i1, kw, wo, sw, c, fetch, ahead, dx, e0, e1)`:
-    what a line of dy gives to dx: to the first largest element of each window, or to all (then
-    `source` is not read).
+    what a line of dy gives to dx: to the first largest element of each window, or to all.
+
+    `source` is that of `pool_line`, or its `indices` where there are any; sums need none.
 
     Only lines `e0` up to `e1` of the windows are written. `dx` is the address of the windows' first
     line; for the other arguments see `pool_line`. With `apart` windows share no element, and dx is
     only stored to; else it is added to.
     """
-    name = f"dnnc_pool_gradient_{channels}_{apart:d}{largest:d}"
+    name = f"dnnc_pool_gradient_{channels}_{apart:d}_{kind}"
 
     @intrinsic
     def gradient(  # type: ignore[no-untyped-def]
         typing_context, dy, source, first, w, i0, i1, kw, wo, sw, c, fetch, ahead, dx, e0, e1
     ):
         def write(module: ir.Module) -> ir.Function:
-            return _Gradient(module, name, 15, channels).write(apart, largest)
+            return _Gradient(module, name, 15, channels).write(apart, kind)
 
         return calling(name, 15, write)
 
@@ -211,6 +218,12 @@ class _Windows:
         b = self.builder
         return self.address(self.y, b.add(b.mul(at.window, self.c), at.channel))
 
+    def index(self, base: ir.Value, at: _Place, k: int) -> ir.Value:
+        """The pointer to vector k of the indices of a window's channels, a byte each, in a line."""
+        b = self.builder
+        first = b.add(b.mul(at.window, self.c), b.add(at.channel, I64(k * self.lanes)))
+        return b.inttoptr(b.add(base, first), BYTES)
+
     def address(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.builder.add(base, self.builder.mul(index, I64(self.size)))
 
@@ -237,24 +250,33 @@ class _Windows:
 
 
 class _Pool(_Windows):
-    def write(self, largest: bool) -> ir.Function:
+    def write(self, kind: Kind) -> ir.Function:
         with self.places() as at:
-            totals, _ = self.reduce(at, largest)
+            totals, found = self.reduce(at, kind != "sum", places=kind == "indexed")
             self.store(totals, self.result(at), at.mask)
+            self.store_indices(found, at)
         self.builder.ret_void()
         return self.function
 
+    def store_indices(self, found: list[ir.Value], at: _Place) -> None:
+        b, bytes_each = self.builder, ir.VectorType(I8, self.lanes)
+        for k, places in enumerate(found):
+            to = self.index(self.function.args[12], at, k)
+            store_at(b, b.trunc(places, bytes_each), to, mask=at.mask)
+
 
 class _Gradient(_Windows):
-    def write(self, apart: bool, largest: bool) -> ir.Function:
+    def write(self, apart: bool, kind: Kind) -> ir.Function:
         b = self.builder
         dx, e0, e1 = self.function.args[12:]
         with self.places() as at:
-            found = self.reduce(at, True, places=True)[1] if largest else []
+            found = self.indices(at) if kind == "indexed" else []
+            if kind == "largest":
+                found = self.reduce(at, True, places=True)[1]
             given = self.load(self.result(at), at.mask)
             with loop(b, e0, e1, 1) as lines, loop(b, at.j0, at.j1, 1) as across:
                 parts = given
-                if largest:
+                if found:
                     here = self.number(b.add(b.mul(lines.index, self.kw), across.index))
                     hits = [b.icmp_signed("==", place, here) for place in found]
                     parts = [b.select(h, g, self.zero) for h, g in zip(hits, given, strict=True)]
@@ -266,3 +288,10 @@ class _Gradient(_Windows):
                 self.store(parts, address, at.mask)
         b.ret_void()
         return self.function
+
+    def indices(self, at: _Place) -> list[ir.Value]:
+        """The numbers of the first largest elements, as they were stored."""
+        b, kind = self.builder, ir.VectorType(I8, self.lanes)
+        wide = ir.VectorType(self.counter, self.lanes)
+        places = [self.index(self.source, at, k) for k in range(self.vectors)]
+        return [b.zext(load_at(b, kind, place, mask=at.mask), wide) for place in places]

@@ -29,8 +29,9 @@ from dnnc.ops.pool import Pooling
 from dnnc.ops.reduce import ArgMax, Reduction
 from dnnc.ops.shape import Concat, Pad, Reshape, Reverse, Slice, Transpose
 from dnnc.passes import hoist
-from dnnc.passes.layout.convolutions import Packing, is_image_node, pool_last
+from dnnc.passes.layout.convolutions import Packing, is_image_node
 from dnnc.passes.layout.images import FIRST, LAST, Images, last_axis
+from dnnc.passes.layout.pools import Pools
 from dnnc.passes.prepare import fixed_values
 from dnnc.passes.simplify.rules import made_by, make
 from dnnc.passes.trace import fired
@@ -65,6 +66,7 @@ class _Layout:
     def __init__(self, graph: Graph, nodes: list[Node], fixed: set[Value] | None) -> None:
         self.graph, self.nodes = graph, nodes
         self.images, self.packing = Images(), Packing(once=fixed is None)
+        self.pools = Pools(nodes)
         self.fixed = fixed
         # Flattened images, and weights by which they are multiplied, in the order of pixels.
         self.flat: dict[Value, Value] = {}
@@ -110,7 +112,7 @@ class _Layout:
     def _image_node(self, node: Node) -> None:
         op, result, images = node.op, node.results[0], self.images
         if isinstance(op, Pooling):
-            new = pool_last(op, *map(images.last, node.operands))
+            new = self.pools.last(node, *map(images.last, node.operands))
         elif isinstance(op, ConvWeightGradient):
             images.keep(result, self.packing.weight_gradient(op, *map(images.last, node.operands)))
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.ir.types import DType
@@ -16,14 +14,14 @@ from dnnc.ops.channels_last import (
 )
 from dnnc.ops.conv import Conv, ConvInputGradient, Convolution, ConvWeightGradient, Movement
 from dnnc.ops.linear import MatMul
-from dnnc.ops.pool import Pooling, SumPoolGradient
+from dnnc.ops.pool import Pooling
 from dnnc.ops.shape import Reshape
 from dnnc.ops.windows import Padding
 from dnnc.passes.fast_convolution import Step, winograd_tile
 from dnnc.passes.layout.images import last_shape
 from dnnc.tuning.processor import matrix_unit
 
-__all__ = ["Packing", "is_image_node", "pool_last"]
+__all__ = ["Packing", "is_image_node"]
 
 _ONES = (dim(1), dim(1))
 #: Least elements of a weight whose gradient is a product: a partial result for each chunk of images
@@ -41,13 +39,6 @@ def is_image_node(node: Node) -> bool:
         isinstance(node.op, Conv | ConvInputGradient | ConvWeightGradient)
         and node.results[0].type.dtype.is_float
     )
-
-
-def pool_last(op: Pooling, *operands: Value) -> Value:
-    """The result [N, H, W, C] of pooling, or of its gradient, of images [N, H, W, C]."""
-    if isinstance(op, SumPoolGradient):
-        op = replace(op, shape=last_shape(op.shape))
-    return apply(replace(op, channels_last=True), *operands)
 
 
 class Packing:
