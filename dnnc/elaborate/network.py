@@ -47,6 +47,16 @@ class Walk:
     def session(self) -> Session:
         return self.elaborator.session
 
+    def has_sizes_of(self, fields: Mapping[str, FieldShape]) -> bool:
+        """Whether each input has the very sizes of its field, so that elaborating with the fields
+        gives the same."""
+        types = {name: tensor.value.type for name, tensor in self.inputs.items()}
+        return fields.keys() >= types.keys() and all(
+            type.shape[1:] == tuple(map(dim, fields[name].shape))
+            and not (type.dtype.is_integer and fields[name].dtype.is_float)
+            for name, type in types.items()
+        )
+
 
 def walk_model(
     block: BlockValue,

@@ -42,7 +42,8 @@ def step_graph(walk: Walk, fields: Mapping[str, FieldShape], options: TrainOptio
 
 
 def first_states(walk: Walk, options: TrainOptions) -> Graph:
-    """The optimizer's states before the first step, by name, from the parameters."""
+    """The optimizer's states before the first step, by name, from the parameters. The walk is left
+    as it was."""
     job, session, errors = JobScope(walk, {}), walk.session, Collector()
     own = dict(session.declared)
     parameters = {n: d for n, d in own.items() if d.role == "parameter"}
@@ -54,4 +55,6 @@ def first_states(walk: Walk, options: TrainOptions) -> Graph:
     errors.raise_if_any()
     inputs = tuple(Input(n, d.value, "parameter") for n, d in parameters.items())
     states = {n: d for n, d in session.declared.items() if n not in own}
+    for name in states:
+        del session.declared[name]
     return Graph("first_states", inputs, tuple(Output(n, d.initial) for n, d in states.items()))

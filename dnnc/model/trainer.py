@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dnnc.diagnostics import Diagnostic, DnnError
-from dnnc.elaborate.network import FieldShape
+from dnnc.elaborate.network import FieldShape, Walk
 from dnnc.elaborate.options import TrainOptions
 from dnnc.ir.interpret import interpret
 from dnnc.model.compiled import MemoryBudget, Runner
@@ -43,7 +43,9 @@ class Trainer:
         self.model, self.options, self.steps, self.seed = model, options, steps, seed
         self.memory = memory
         self.step_number = 0
-        graph = first_states(model.walk(training=True), options)
+        #: The model elaborated, for the first program, if it fits: that adds to it.
+        self._walk: Walk | None = model.walk(training=True)
+        graph = first_states(self._walk, options)
         held = model.arena.arrays
         states = interpret(graph, {i.name: held[i.name] for i in graph.inputs})
         self._arrays = {**held, **side_by_side(states)}
@@ -77,8 +79,11 @@ class Trainer:
         return max((len(x) for x in inputs.values() if np.ndim(x)), default=1)
 
     def _compiled(self, fields: Mapping[str, FieldShape], batch: int | None) -> Runner:
-        model = self.model
-        graph = step_graph(model.walk(training=True, fields=fields), fields, self.options)
+        model, walk = self.model, self._walk
+        self._walk = None
+        if walk is None or not walk.has_sizes_of(fields):
+            walk = model.walk(training=True, fields=fields)
+        graph = step_graph(walk, fields, self.options)
         memory = None
         if self.memory is not None and batch is not None:
             memory = MemoryBudget(self.memory, batch)

@@ -10,11 +10,16 @@ import pytest
 
 import dnnc
 from dnnc.data import batches
+from dnnc.elaborate.network import FieldShape
+from dnnc.ir.text import print_graph
+from dnnc.ir.types import DType
+from dnnc.model.losses import step_graph
 from tests.model.faces import MLP, one
 
 RANDOM = np.random.default_rng(4)
 X = RANDOM.standard_normal((60, 4)).astype("f4")
 LABEL = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
+DATA = {"x": X, "label": LABEL}
 LOSS = "cross_entropy(logits, label)"
 
 
@@ -217,3 +222,18 @@ def test_threads_take_turns_at_steps(net: dnnc.Model) -> None:
         list(pool.map(work, range(3)))
     assert fit.step_number == 60
     assert all(np.isfinite(array).all() for array in fit.variables.values())
+
+
+def test_the_walk_for_the_first_states_serves_the_first_program(net: dnnc.Model) -> None:
+    fields = {name: FieldShape(DType.of(array), array.shape[1:]) for name, array in DATA.items()}
+    trainer = net.trainer(LOSS, optimizer="adam(lr = 0.01)")
+    walk = trainer._walk
+    assert walk is not None
+    assert walk.has_sizes_of(fields)
+    other = {**fields, "x": FieldShape(DType.F32, (1, *fields["x"].shape))}
+    assert not walk.has_sizes_of(other)
+    graphs = (
+        step_graph(w, fields, trainer.options)
+        for w in (walk, net.walk(training=True, fields=fields))
+    )
+    assert len({print_graph(graph) for graph in graphs}) == 1
