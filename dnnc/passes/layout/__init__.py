@@ -30,6 +30,7 @@ from dnnc.ops.reduce import ArgMax, Reduction
 from dnnc.ops.shape import Concat, Pad, Reshape, Reverse, Slice, Transpose
 from dnnc.passes import hoist
 from dnnc.passes.layout.convolutions import Packing, is_image_node
+from dnnc.passes.layout.dense import as_convolution, has_small_products
 from dnnc.passes.layout.images import FIRST, LAST, Images, last_axis
 from dnnc.passes.layout.pools import Pools
 from dnnc.passes.prepare import fixed_values
@@ -67,6 +68,7 @@ class _Layout:
         self.graph, self.nodes = graph, nodes
         self.images, self.packing = Images(), Packing(once=fixed is None)
         self.pools = Pools(nodes)
+        self.small_products = has_small_products(nodes)
         self.fixed = fixed
         # Flattened images, and weights by which they are multiplied, in the order of pixels.
         self.flat: dict[Value, Value] = {}
@@ -176,23 +178,34 @@ class _Layout:
 
     def _matmul(self, node: Node) -> bool:
         """The product of flattened images by a weight, with the rows of the weight in the order
-        [H, W, C]."""
+        [H, W, C]; a small product as a convolution."""
         op, (x, w) = node.op, node.operands
         assert isinstance(op, MatMul)
+        permuted = self._permuted_operands(op, x, w)
+        if permuted is None and not self.small_products:
+            return False
+        a, b = permuted or map(self.images.first, (x, w))
+        if self.small_products:
+            result = as_convolution(op, a, b, self.packing)
+        else:
+            result = apply(op, a, b)
+        self.images.keep(node.results[0], result)
+        return True
+
+    def _permuted_operands(self, op: MatMul, x: Value, w: Value) -> tuple[Value, Value] | None:
+        """Flattened images with channels last and the weight for them; None for other products."""
         flat = made_by(x, Reshape)
         if flat is None or op.transpose_a or x.type.rank != 2 or w.type.rank != 2:
-            return False
+            return None
         image = flat[1][0]
         if image.type.rank != 4 or not self.images.is_last(image):
-            return False
+            return None
         if image.shape[0] != x.shape[0] or not self._is_fixed(w):
-            return False
+            return None
         fired("order the rows of a weight as pixels lie")
         if x not in self.flat:
             self.flat[x] = make(Reshape(x.shape), self.images.last(image))
-        result = apply(op, self.flat[x], self._permuted(w, image, op.transpose_b))
-        self.images.keep(node.results[0], result)
-        return True
+        return self.flat[x], self._permuted(w, image, op.transpose_b)
 
     def _permuted(self, w: Value, image: Value, transposed: bool) -> Value:
         key = w, image
