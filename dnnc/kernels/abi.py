@@ -5,7 +5,8 @@ A kernel is a Python function `kernel(args, tid, threads)` that Numba compiles f
 thread has its own copy of the table. Thread `tid` of `threads` does its share: the partition is
 over independent outputs and every sum is taken in an order that does not depend on `threads`, so
 that any number of threads gives the same bits. The calls of a program run one after the other, with
-a barrier in between.
+a barrier in between, or one after the other on a piece of the batch in each thread
+(`dnnc.program.pieces`).
 
 A lowering turns one node of the graph into calls, which name values, sizes and scratch memory;
 where those lie is decided by the memory plan (`dnnc.program.plan`). Modules with lowerings are
@@ -34,6 +35,7 @@ __all__ = [
     "Kernel",
     "Scratch",
     "anchored",
+    "examples_of",
     "lower",
     "lowering",
     "make_kernel",
@@ -94,9 +96,9 @@ class Integer:
 class Scratch:
     """The slot holds the address of temporary memory, 64-byte aligned and not initialized.
 
-    `bytes` is its size; with `per_thread` every thread has as much of its own. Calls of one node
-    that hold the same `Scratch` object see the same memory, so the first may leave partial results
-    to the next.
+    `bytes` is its size; with `per_thread` every thread has as much of its own, and so it has of any
+    where calls run on pieces of a batch. Calls of one node that hold the same `Scratch` object see
+    the same memory, so the first may leave partial results to the next.
     """
 
     bytes: Dim
@@ -115,15 +117,28 @@ class Call:
     written, and the stored element depends on the loaded one. `flops` counts floating-point
     operations (a fused multiply-add is two).
 
-    A `separable` call treats each example, along axis 0 of buffers that have an axis of examples,
-    alike and by itself: calls for some of them, with sizes of as many, give the same bits.
+    Where `examples` names the size that counts examples, the call treats each of them, along axis 0
+    of the buffers that have one of that size, alike and by itself: calls for some of them, with
+    sizes of as many, give the same bits.
     """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
     flops: Dim = field(default_factory=lambda: dim(0))
     in_place: tuple[tuple[Value, Value], ...] = ()
-    separable: bool = False
+    examples: str | None = None
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """The arguments that are values."""
+        return [argument for argument in self.arguments if isinstance(argument, Buffer)]
+
+
+def examples_of(value: Value, *attributes: Dim) -> str | None:
+    """The name of a value's number of examples, if none of the attributes of what is done depends
+    on it."""
+    name = value.shape[0].name
+    return None if any(name in size.symbols for size in attributes) else name
 
 
 Lowering: TypeAlias = Callable[[Node], list[Call]]

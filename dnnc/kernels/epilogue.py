@@ -61,14 +61,14 @@ class Epilogue:
 
     `flat` tells whether the lines of an image may come as one, since nothing depends on the line
     alone or on the column alone: rows then run on over the ends of lines. `in_place` is as in
-    `Call`: it holds where the sums lie elsewhere; so is `separable`.
+    `Call`: it holds where the sums lie elsewhere; so are `examples`.
     """
 
     kernel: Kernel
     slots: tuple[Argument, ...]
     flat: bool
     in_place: tuple[tuple[Value, Value], ...]
-    separable: bool
+    examples: str | None
 
     @staticmethod
     def of(node: Node, anchor: Node) -> Epilogue:
@@ -86,7 +86,7 @@ class Epilogue:
         body = Body(op, space, Phases(op, space), inputs, outputs)
         call = _write(Builder(body), sums, anchor)
         flat = isinstance(anchor.op, Convolution) and _is_flat(body)
-        return Epilogue(call.kernel, call.arguments, flat, body.in_place(), body.separable())
+        return Epilogue(call.kernel, call.arguments, flat, body.in_place(), body.examples())
 
 
 def epilogue_arguments(epilogue: Epilogue | None) -> tuple[Argument, ...]:

@@ -7,7 +7,7 @@ since threads are at different calls at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from dnnc.program.locations import Piecewise, Storage
@@ -48,48 +48,37 @@ def cuts_of(plan: Plan, sizes: Mapping[str, int], threads: int) -> Cuts:
 
 def arrangement(plan: Plan, sizes: Mapping[str, int], threads: int, cuts: Cuts) -> Arrangement:
     """The rooms of all storages of the arena, where groups are cut like that."""
-    own: dict[int, list[Storage]] = {}
-    others: list[Storage] = []
-    for storage in plan.storages:
-        if storage.kind != "arena":
-            continue
+    inside = [storage for storage in plan.storages if storage.kind == "arena"]
+    groups: dict[int, list[Storage]] = {}
+    parts: list[tuple[Room, Storage, Interval]] = []
+    for storage in inside:
         if storage.group is not None and id(storage.group) in cuts:
-            own.setdefault(id(storage.group), []).append(storage)
-        else:
-            others.append(storage)
-    sizes_of = [max(0, storage.bytes.evaluate(sizes)) for storage in others]
-    strides = [
-        round_up(size) if storage.per_thread else 0
-        for storage, size in zip(others, sizes_of, strict=True)
-    ]
-    intervals = [
-        Interval(stride * threads or size, storage.first, storage.last)
-        for storage, size, stride in zip(others, sizes_of, strides, strict=True)
-    ]
-    parts = []
-    for key, storages in own.items():
+            groups.setdefault(id(storage.group), []).append(storage)
+            continue
+        size = max(0, storage.bytes.evaluate(sizes))
+        stride = round_up(size) if storage.per_thread else 0
+        interval = Interval(stride * threads or size, storage.first, storage.last)
+        parts.append((Room(0, size, stride), storage, interval))
+    for key, storages in groups.items():
         group = storages[0].group
         assert group is not None
         each = [_most_bytes(storage, group, cuts[key], sizes) for storage in storages]
-        layout = arrange(
-            [Interval(size, s.first, s.last) for size, s in zip(each, storages, strict=True)]
-        )
-        parts.append((storages, each, layout))
-        intervals.append(Interval(layout.peak * threads, group.first, group.last))
-    whole = arrange(intervals)
-    rooms = {
-        id(storage): Room(offset, size, stride)
-        for storage, offset, size, stride in zip(
-            others, whole.offsets, sizes_of, strides, strict=False
-        )
-    }
-    for (storages, each, layout), base in zip(parts, whole.offsets[len(others) :], strict=True):
+        bounds = zip(each, storages, strict=True)
+        layout = arrange([Interval(size, s.first, s.last) for size, s in bounds])
+        interval = Interval(layout.peak * threads, group.first, group.last)
         for storage, offset, size in zip(storages, layout.offsets, each, strict=True):
-            rooms[id(storage)] = Room(base + offset, size, layout.peak)
-    return Arrangement(rooms, intervals, whole)
+            parts.append((Room(offset, size, layout.peak), storage, interval))
+    intervals = list({id(interval): interval for _, _, interval in parts}.values())
+    layout = arrange(intervals)
+    bases = dict(zip(map(id, intervals), layout.offsets, strict=True))
+    rooms = {
+        id(storage): replace(room, offset=bases[id(interval)] + room.offset)
+        for room, storage, interval in parts
+    }
+    return Arrangement(rooms, intervals, layout)
 
 
 def _most_bytes(storage: Storage, group: Piecewise, how: Cut, sizes: Mapping[str, int]) -> int:
     """Bytes of a storage for a piece, or for the rest of the batch."""
     counts = (how.each, how.rest)
-    return max(storage.bytes.evaluate({**sizes, group.symbol: n}) for n in counts if n)
+    return max(0, *(storage.bytes.evaluate({**sizes, group.symbol: n}) for n in counts if n))

@@ -9,8 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dnnc.ir.dims import Dim
-from dnnc.ir.graph import Value
-from dnnc.kernels.abi import Buffer, Call, Integer, Scratch
+from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch
 from dnnc.kernels.driver import (
     ALONE,
     BARRIER,
@@ -97,13 +96,13 @@ def bind(
     addresses: Mapping[str, int],
     sizes: dict[str, int],
     threads: int,
-    pieces: bool = True,
+    whole: bool = False,
 ) -> Binding:
     """The program of a plan for given sizes; `addresses` of kernels by key.
 
-    Without `pieces` every call does the whole batch, and every value is there when it is done.
+    With `whole` every call does the whole batch, so that values are there when a step is done.
     """
-    return _Binder(plan, addresses, sizes, threads, pieces).bind()
+    return _Binder(plan, addresses, sizes, threads, whole).bind()
 
 
 def _chosen(location: Both, sizes: Mapping[str, int]) -> Location:
@@ -119,10 +118,6 @@ def _settled(location: Location, sizes: Mapping[str, int]) -> Place:
         location = _chosen(location, sizes)
     assert isinstance(location, Place)
     return location
-
-
-def _inside(plan: Plan) -> list[Storage]:
-    return [storage for storage in plan.storages if storage.kind == "arena"]
 
 
 def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
@@ -179,10 +174,10 @@ class _Binder:
         addresses: Mapping[str, int],
         sizes: dict[str, int],
         threads: int,
-        pieces: bool,
+        whole: bool,
     ) -> None:
         self.plan, self.addresses, self.sizes, self.threads = plan, addresses, sizes, threads
-        self.cuts = cuts_of(plan, sizes, threads) if pieces else {}
+        self.cuts = {} if whole else cuts_of(plan, sizes, threads)
         self.arrangement = arrangement(plan, sizes, threads, self.cuts)
         self.table: list[int] = []
         #: Patches of each loop, and where its instruction stands.
@@ -304,47 +299,61 @@ class _Binder:
         pieces, ranges = [], []
         for item in group.items:
             before = len(patches)
-            pieces.append(self.emit_piece(item, group, how.each, None))
+            pieces.append(self.emit_piece(item, group, how.each))
             ranges.append(range(before, len(patches)))
             self.seconds += cost(item.call, self.sizes)[2]
         self.close_loop(start)
-        rests = [self.emit_piece(i, group, how.rest, done) if how.rest else [] for i in group.items]
+        rests = [self.emit_rest(i, group, how.rest, done) if how.rest else [] for i in group.items]
         parts = zip(group.items, pieces, ranges, rests, strict=True)
         return [_Part(item, group, piece, own, rest) for item, piece, own, rest in parts]
 
-    def emit_piece(
-        self, item: CallItem, group: Piecewise, count: int, first: int | None
-    ) -> list[int]:
-        """Append a call for `count` examples: by each thread, for the piece of a round, or by the
-        team, from the example `first` on. The instruction."""
-        base, sizes = len(self.slots), {**self.sizes, group.symbol: count}
-        self.slots.extend([(FIXED, 0, 0)] * len(item.call.arguments))
-        for k, argument in enumerate(item.call.arguments):
-            if isinstance(argument, Integer):
-                self.slots[base + k] = (FIXED, argument.size.evaluate(sizes), 0)
-                continue
-            place = _settled(item.locations[k], self.sizes)
+    def emit_piece(self, item: CallItem, group: Piecewise, count: int) -> list[int]:
+        """Append a call that a thread does for the `count` examples of a round. The instruction."""
+        base = self.integers(item, {**self.sizes, group.symbol: count})
+        for k, location in item.locations.items():
+            place = _settled(location, self.sizes)
+            self.slots[base + k] = self.fixed(place)
+            size = count * self.example(item.call.arguments[k], group)
+            if size and place.storage.group is not group:
+                hidden = self.hide(place)
+                self.patches[id(group)].append((base + k, hidden, hidden, hidden, size))
+        return self.instruction(item, base, ALONE)
+
+    def emit_rest(self, item: CallItem, group: Piecewise, count: int, first: int) -> list[int]:
+        """Append a call that the team does for `count` examples from `first` on. The
+        instruction."""
+        sizes = {**self.sizes, group.symbol: count}
+        base = self.integers(item, sizes)
+        for k, location in item.locations.items():
+            argument, place = item.call.arguments[k], _settled(location, self.sizes)
             root, offset, stride = self.fixed(place)
-            if place.storage.group is not group and isinstance(argument, Buffer):
-                each = self.example(argument.value, group)
-                if first is not None:
-                    offset += first * each
-                elif each:
-                    hidden = self.hide(place)
-                    moved = (base + k, hidden, hidden, hidden, count * each)
-                    self.patches[id(group)].append(moved)
-            elif first is not None and not (isinstance(argument, Scratch) and argument.per_thread):
+            if place.storage.group is not group:
+                offset += first * self.example(argument, group)
+            elif not (isinstance(argument, Scratch) and argument.per_thread):
+                # What threads share lies where the first one has its pieces.
                 stride = 0
             self.slots[base + k] = (root, offset, stride)
-        flags = ALONE if first is None else self.flags(item, cost(item.call, sizes)[2])
+        return self.instruction(item, base, self.flags(item, cost(item.call, sizes)[2]))
+
+    def integers(self, item: CallItem, sizes: Mapping[str, int]) -> int:
+        """Append slots for a call, with its sizes; where they begin."""
+        base = len(self.slots)
+        for argument in item.call.arguments:
+            size = argument.size.evaluate(sizes) if isinstance(argument, Integer) else 0
+            self.slot(FIXED, size)
+        return base
+
+    def instruction(self, item: CallItem, base: int, flags: int) -> list[int]:
+        """Append a call of the slots from `base` on."""
         words = [CALL, self.addresses[item.call.kernel.key], base, flags]
         self.table += words
         return words
 
-    def example(self, value: Value, group: Piecewise) -> int:
-        """Bytes of one example of a value, 0 where all examples have it in common."""
-        spread = is_spread(value, group.symbol)
-        return bytes_of(value).evaluate({**self.sizes, group.symbol: 1}) if spread else 0
+    def example(self, argument: Argument, group: Piecewise) -> int:
+        """Bytes of one example of a value, 0 where all examples have an argument in common."""
+        if not isinstance(argument, Buffer) or not is_spread(argument.value, group.symbol):
+            return 0
+        return bytes_of(argument.value).evaluate({**self.sizes, group.symbol: 1})
 
     def part_step(self, part: _Part) -> Step:
         """Append the call of a group for all pieces, as a step by itself."""
@@ -353,7 +362,10 @@ class _Binder:
         body = begin + LOOP_WORDS + CALL_WORDS
         own = part.patches
         self.table += [SHARE, rounds, body + END_WORDS, counter, first + own.start, len(own), 0]
-        self.table += [*part.piece, END, begin, *part.rest]
+        self.table += [*part.piece, END, begin]
+        if part.rest:
+            *call, flags = part.rest
+            self.table += [*call, flags | BARRIER]
         flops, moved, _ = cost(part.item.call, self.sizes)
         return Step(part.item, begin, len(self.table), flops, moved)
 
@@ -370,18 +382,12 @@ class _Binder:
     def emit_call(self, item: CallItem) -> tuple[int, int]:
         if item.only_if_empty is not None and item.only_if_empty.evaluate(self.sizes) > 0:
             return 0, 0
-        base = len(self.slots)
-        self.slots.extend([(FIXED, 0, 0)] * len(item.call.arguments))
-        for k, argument in enumerate(item.call.arguments):
-            if isinstance(argument, Integer):
-                self.slots[base + k] = (FIXED, argument.size.evaluate(self.sizes), 0)
-            else:
-                self.fill(base + k, item.locations[k])
+        base = self.integers(item, self.sizes)
+        for k, location in item.locations.items():
+            self.fill(base + k, location)
         flops, moved, seconds = cost(item.call, self.sizes)
         self.seconds += seconds * self.rounds
-        flags = self.flags(item, seconds)
-        address = self.addresses[item.call.kernel.key]
-        self.table += [CALL, address, base, flags]
+        self.instruction(item, base, self.flags(item, seconds))
         return flops, moved
 
     def flags(self, item: CallItem, seconds: float) -> int:

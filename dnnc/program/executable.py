@@ -111,7 +111,7 @@ class Executable:
             feed = self._feeds.take(self._copied(inputs))
             program, outputs = self._prepare(feed)
             steps = program.binding.steps
-            # What steps find where another one leaves a piece of the batch.
+            # So that steps that run by themselves find numbers, where one leaves a piece alone.
             program.run()
             # The last one runs nothing: what it takes is no step's time.
             timed = [*steps, Step(steps[-1].item, 0, 0, 0, 0)] if steps else []
@@ -143,7 +143,7 @@ class Executable:
         """
         with self._lock:
             feed = self._feeds.take(self._copied(inputs))
-            program, outputs = self._prepare(feed, pieces=False)
+            program, outputs = self._prepare(feed, whole=True)
             try:
                 return self._watch(program)
             finally:
@@ -161,13 +161,13 @@ class Executable:
         updated = {output.updates for output in self.graph.outputs}
         return {k: np.array(v) if k in updated else v for k, v in inputs.items()}
 
-    def _prepare(self, feed: Feed, pieces: bool = True) -> tuple[_Program, dict[str, np.ndarray]]:
+    def _prepare(self, feed: Feed, whole: bool = False) -> tuple[_Program, dict[str, np.ndarray]]:
         """The program for the sizes of a feed, with addresses of all arrays set."""
-        program = self._programs.get(feed.key) if pieces else None
+        program = None if whole else self._programs.get(feed.key)
         if program is None:
-            binding = bind(self.plan, self._addresses, feed.sizes, self.threads, pieces)
+            binding = bind(self.plan, self._addresses, feed.sizes, self.threads, whole)
             program = _Program(binding, self._team, self._outputs, self._roots)
-            if pieces:
+            if not whole:
                 self._programs[feed.key] = program
         if len(self._arena) < program.binding.arena_bytes:
             self._arena = aligned(program.binding.arena_bytes)

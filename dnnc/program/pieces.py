@@ -6,9 +6,8 @@
 
 Each thread takes pieces of its own, and has memory for `a` of one piece alone; so nothing waits for
 the other threads, and the whole of `a` is never there. Calls may do so that treat the examples of
-a batch by themselves (`Call.separable`). Which ones run together is known before the sizes are;
-how many examples make a piece, or that the batch is small enough to do without, is decided for
-given sizes.
+a batch by themselves (`Call.examples`). Which ones run together is known before the sizes are;
+how many examples make a piece, or that the batch is better done in one, is decided for given sizes.
 """
 
 from __future__ import annotations
@@ -19,25 +18,27 @@ from typing import TYPE_CHECKING
 
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Value
-from dnnc.kernels.abi import Buffer, Call
+from dnnc.kernels.abi import Call
 from dnnc.kernels.target import second_cache
 from dnnc.program.aliases import bytes_of
 from dnnc.program.locations import CallItem, Item, Piecewise
+from dnnc.program.schedule import TYPICAL_SIZE
 
 if TYPE_CHECKING:
     from dnnc.program.plan import Planner
 
 __all__ = ["Cut", "cut", "group_calls", "is_spread"]
 
-#: What an unknown size is taken for where memory is weighed before sizes are known.
-_TYPICAL_SIZE = 64
+#: What a call reads and writes of a piece takes one part in so many of the second-level cache.
+_PART = 3
 #: Calls that read weights are kept apart where one touches so many times as many bytes of an
 #: example as the other: a piece that suits the one is too small for the other.
 _UNLIKE = 4
-#: The share of the second-level cache that what a call touches may take.
-_SHARE = 2
-#: What each call costs whatever the size of the piece, as a part of an example's time.
-_FIXED = 0.5
+#: What a piece costs whatever its size, in the time of an example.
+_FIXED = 0.25
+#: How much more time than that of its examples a cut may take, by what pieces cost and by threads
+#: that wait: more than that is not gained.
+_WORTH = 1.15
 
 
 # Before sizes are known.
@@ -46,60 +47,24 @@ _FIXED = 0.5
 def group_calls(planner: Planner, items: Sequence[Item]) -> list[Item]:
     """The items of a program, with calls that may run in pieces together.
 
-    Calls in between that have nothing to do with them, such as packing weights, go before.
+    Calls in between that need nothing of what these make, such as packing weights, go before.
     """
     grouped: list[Item] = []
     run = _Run(planner)
     for item in items:
-        if isinstance(item, CallItem):
-            symbol = _symbol(planner, item.call)
-            if symbol is not None and run.symbol in (None, symbol):
-                run.add(item, symbol)
-                continue
-            if run.items and symbol is None and run.lets_pass(item):
+        if not run.takes(item):
+            grouped += run.items()
+            run = _Run(planner)
+            if not run.takes(item):
                 grouped.append(item)
-                continue
-            grouped += run.groups()
-            run = _Run(planner)
-            if symbol is not None:
-                run.add(item, symbol)
-                continue
-        else:
-            grouped += run.groups()
-            run = _Run(planner)
-        grouped.append(item)
-    grouped += run.groups()
+    grouped += run.items()
     _number(grouped)
     return grouped
 
 
 def is_spread(value: Value, symbol: str) -> bool:
-    """Whether a value has an axis of so many examples."""
+    """Whether axis 0 of a value is that of so many examples."""
     return value.type.rank > 0 and value.shape[0].name == symbol
-
-
-def _symbol(planner: Planner, call: Call) -> str | None:
-    """The symbol of the number of examples that a call treats by themselves."""
-    if not call.separable:
-        return None
-    buffers = [a for a in call.arguments if isinstance(a, Buffer)]
-    names = {b.value.shape[0].name if b.value.type.rank else None for b in buffers if b.written}
-    symbol = names.pop() if len(names) == 1 else None
-    if symbol is None:
-        return None
-    for buffer in buffers:
-        value = buffer.value
-        root, offset = planner.resolve(value)
-        if is_spread(value, symbol):
-            if offset != 0 or bytes_of(root) != bytes_of(value) or _has(value.shape[1:], symbol):
-                return None
-        elif _has((*value.shape, *root.shape), symbol):
-            return None
-    return symbol
-
-
-def _has(sizes: Sequence[Dim], symbol: str) -> bool:
-    return any(symbol in size.symbols for size in sizes)
 
 
 def _number(items: Sequence[Item]) -> None:
@@ -119,59 +84,97 @@ def _number(items: Sequence[Item]) -> None:
 
 @dataclass(slots=True)
 class _Run:
-    """Separable calls that follow one another."""
+    """Calls that follow one another: members, which treat examples by themselves, and others that
+    may go before these."""
 
     planner: Planner
     symbol: str | None = None
-    items: list[CallItem] = field(default_factory=list)
+    calls: list[CallItem] = field(default_factory=list)
+    members: list[CallItem] = field(default_factory=list)
+    #: Roots that each call reads and writes, by its identity; and all that members do.
+    roots: dict[int, tuple[set[Value], set[Value]]] = field(default_factory=dict)
     read: set[Value] = field(default_factory=set)
     written: set[Value] = field(default_factory=set)
 
-    def add(self, item: CallItem, symbol: str) -> None:
-        self.symbol = symbol
-        self.items.append(item)
-        read, written = self.roots(item)
-        self.read |= read
-        self.written |= written
-
-    def roots(self, item: CallItem) -> tuple[set[Value], set[Value]]:
-        buffers = [a for a in item.call.arguments if isinstance(a, Buffer)]
-        root = self.planner.root
-        return (
-            {root(buffer.value) for buffer in buffers if not buffer.written},
-            {root(buffer.value) for buffer in buffers if buffer.written},
+    def takes(self, item: Item) -> bool:
+        """Append a call, if it may belong here."""
+        if not isinstance(item, CallItem):
+            return False
+        symbol = self.batch_symbol(item.call)
+        buffers = item.call.buffers
+        read, written = (
+            {self.planner.root(b.value) for b in buffers if b.written is kind}
+            for kind in (False, True)
         )
+        if symbol is not None and self.symbol in (None, symbol):
+            self.symbol = symbol
+            self.members.append(item)
+            self.roots[id(item)] = read, written
+            self.read |= read
+            self.written |= written
+        elif symbol is not None or not self.lets_pass(read, written):
+            return False
+        self.calls.append(item)
+        return True
 
-    def lets_pass(self, item: CallItem) -> bool:
-        """Whether a call may go before the run: not where it makes the next value of an input,
+    def batch_symbol(self, call: Call) -> str | None:
+        """The number of examples of a call, if it finds them along axis 0 of whole values."""
+        symbol = call.examples
+        for buffer in call.buffers:
+            value = buffer.value
+            root, offset = self.planner.resolve(value)
+            if symbol is None:
+                return None
+            if not is_spread(value, symbol):
+                if buffer.written or _has((*value.shape, *root.shape), symbol):
+                    return None
+            elif offset != 0 or bytes_of(root) != bytes_of(value) or _has(value.shape[1:], symbol):
+                return None
+        return symbol
+
+    def lets_pass(self, read: set[Value], written: set[Value]) -> bool:
+        """Whether a call may go before the members: not where it makes the next value of an input,
         which is to come after all that read the old one."""
-        read, written = self.roots(item)
         if not (self.written.isdisjoint(read | written) and self.read.isdisjoint(written)):
             return False
-        return self.planner.results.isdisjoint(written)
+        return bool(self.members) and self.planner.results.isdisjoint(written)
 
-    def groups(self) -> list[Item]:
-        """The run as groups, and calls that gain nothing by pieces."""
+    def items(self) -> list[Item]:
+        """The calls in their order, with groups of those that gain by pieces."""
+        groups = {id(group.items[0]): group for group in self.groups()}
         found: list[Item] = []
-        for items in self.alike():
-            for part in self.connected(items):
-                inner = self.inner(part)
-                if not inner:
-                    found += part
-                    continue
-                assert self.symbol is not None
-                group = Piecewise(self.symbol, part)
-                self.planner.groups |= dict.fromkeys(inner, group)
-                found.append(group)
+        done: set[int] = set()
+        for k, call in enumerate(self.calls):
+            if id(call) in done:
+                continue
+            group = groups.get(id(call))
+            if group is None:
+                found.append(call)
+                continue
+            stop = self.calls.index(group.items[-1], k) + 1
+            done.update(map(id, self.calls[k:stop]))
+            own = set(map(id, group.items))
+            found += [other for other in self.calls[k:stop] if id(other) not in own]
+            found.append(group)
         return found
+
+    def groups(self) -> Iterator[Piecewise]:
+        for alike in self.alike():
+            for part in self.connected(alike):
+                inner = self.inner(part)
+                if inner and self.pays(part, inner):
+                    assert self.symbol is not None
+                    group = Piecewise(self.symbol, part)
+                    self.planner.groups |= dict.fromkeys(inner, group)
+                    yield group
 
     def alike(self) -> Iterator[list[CallItem]]:
         """Parts in which calls that read weights touch about as many bytes of an example."""
         part: list[CallItem] = []
         sizes: list[int] = []
-        for item in self.items:
-            size = self.touched(item)
-            if self.reads_weights(item):
+        for item in self.members:
+            if self.weights(item):
+                size = max(self.bytes_of_example(item), 1)
                 if sizes and max(*sizes, size) >= _UNLIKE * min(*sizes, size):
                     yield part
                     part, sizes = [], []
@@ -180,41 +183,64 @@ class _Run:
         if part:
             yield part
 
-    def reads_weights(self, item: CallItem) -> bool:
-        """Whether a call reads what examples have in common, anew for each piece."""
-        assert self.symbol is not None
-        buffers = (a for a in item.call.arguments if isinstance(a, Buffer))
-        return any(not is_spread(buffer.value, self.symbol) for buffer in buffers)
-
-    def touched(self, item: CallItem) -> int:
-        assert self.symbol is not None
-        values = (a.value for a in item.call.arguments if isinstance(a, Buffer))
-        sizes = {name: _TYPICAL_SIZE for value in values for d in value.shape for name in d.symbols}
-        return max(_touched(item.call, self.symbol, sizes), 1)
-
     def connected(self, items: list[CallItem]) -> Iterator[list[CallItem]]:
         """Parts between which nothing flows that is needed only here."""
         inner = self.inner(items)
-        touching = [set.union(*self.roots(item)) & inner for item in items]
-        start = 0
-        for k in range(1, len(items)):
-            before = set().union(*touching[:k])
-            if before.isdisjoint(set().union(*touching[k:])):
+        touched = [set.union(*self.roots[id(item)]) & inner for item in items]
+        last = {root: k for k, roots in enumerate(touched) for root in roots}
+        start = reach = 0
+        for k, roots in enumerate(touched):
+            if k > reach:
                 yield items[start:k]
                 start = k
+            reach = max(k, reach, *(last[root] for root in roots))
         if items:
             yield items[start:]
 
     def inner(self, items: Sequence[CallItem]) -> set[Value]:
         """Values that nothing but these calls writes and reads."""
         planner, own = self.planner, set(map(id, items))
-        found = set().union(*(self.roots(item)[1] for item in items))
+        found = set().union(*(self.roots[id(item)][1] for item in items))
         return {
             root
             for root in found - planner.results - planner.locations.keys()
             if own.issuperset(map(id, planner.writers.get(root, ())))
             and own.issuperset(map(id, planner.reads.get(root, ())))
         }
+
+    def pays(self, items: Sequence[CallItem], inner: set[Value]) -> bool:
+        """Whether pieces that fit into the cache keep more there than they read of weights, which
+        come anew for each piece and have to be packed before the group."""
+        most = _room() // max(1, *map(self.bytes_of_example, items))
+        kept = sum(self.typical_bytes(root) for root in inner)
+        weights = dict.fromkeys(w for item in items for w in self.weights(item))
+        return most * kept > sum(map(self.typical_bytes, weights))
+
+    def weights(self, item: CallItem) -> list[Value]:
+        """What a call reads that all examples have in common."""
+        assert self.symbol is not None
+        return [b.value for b in item.call.buffers if not is_spread(b.value, self.symbol)]
+
+    def bytes_of_example(self, item: CallItem) -> int:
+        """Bytes of an example that a call reads and writes."""
+        assert self.symbol is not None
+        values = dict.fromkeys(b.value for b in item.call.buffers)
+        return sum(self.typical_bytes(v) for v in values if is_spread(v, self.symbol))
+
+    def typical_bytes(self, value: Value) -> int:
+        """Bytes of a value, for one example."""
+        size = bytes_of(value)
+        sizes = dict.fromkeys(size.symbols, TYPICAL_SIZE)
+        return size.evaluate({**sizes, self.symbol or "": 1})
+
+
+def _has(sizes: Sequence[Dim], symbol: str) -> bool:
+    return any(symbol in size.symbols for size in sizes)
+
+
+def _room() -> int:
+    """Bytes of a piece that a call may read and write."""
+    return second_cache() // _PART
 
 
 # For given sizes.
@@ -229,28 +255,34 @@ class Cut:
     rounds: int
     rest: int
 
+    def time(self, threads: int) -> float:
+        """Time that the team takes, in that of an example."""
+        turns = -(-self.rounds // threads)
+        rest = self.rest / threads + _FIXED if self.rest else 0
+        return turns * (self.each + _FIXED) + rest
+
 
 def cut(group: Piecewise, sizes: Mapping[str, int], threads: int) -> Cut | None:
     """How a group's batch is cut; None where it is better done in one."""
-    examples = sizes[group.symbol]
-    each = max(_touched(item.call, group.symbol, sizes) for item in group.items)
-    room = second_cache() // _SHARE
-    most = room // max(each, 1)
-    if most < 1 or examples * each <= room:
+    examples, one = sizes[group.symbol], {**sizes, group.symbol: 1}
+    touched = [
+        sum(bytes_of(value).evaluate(one) for value in values if is_spread(value, group.symbol))
+        for values in ({b.value for b in item.call.buffers} for item in group.items)
+    ]
+    most = _room() // max(1, *touched)
+    if most < 1 or examples <= most:
         return None
-    cuts = [Cut(n, examples // n, examples % n) for n in range(1, min(most, examples) + 1)]
-    return min(cuts, key=lambda c: (_time(c, threads), -c.each))
-
-
-def _time(cut: Cut, threads: int) -> float:
-    """Time that the team takes, in that of an example."""
-    rounds = -(-cut.rounds // threads)
-    rest = cut.rest / threads + _FIXED if cut.rest else 0
-    return rounds * (cut.each + _FIXED) + rest
-
-
-def _touched(call: Call, symbol: str, sizes: Mapping[str, int]) -> int:
-    """Bytes of one example that a call reads and writes."""
-    one = {**sizes, symbol: 1}
-    values = {a.value for a in call.arguments if isinstance(a, Buffer)}
-    return sum(bytes_of(value).evaluate(one) for value in values if is_spread(value, symbol))
+    # As large as the cache allows, or such that threads have the same number of pieces.
+    turns = -(-examples // (threads * most))
+    each = {most, *(max(1, examples // (threads * t)) for t in range(turns, turns + 4))}
+    cuts = [
+        Cut(size, rounds, examples - rounds * size)
+        for size in each
+        if size <= most
+        for rounds in {examples // size, examples // size // threads * threads}
+        if rounds
+    ]
+    best = min(cuts, key=lambda c: (c.time(threads), c.rest, -c.each), default=None)
+    if best is None or best.time(threads) > _WORTH * examples / threads:
+        return None
+    return best

@@ -62,8 +62,8 @@ def make_plan(graph: Graph, known: Lowered | None = None, pieces: bool = True) -
     """Lower and order the nodes of a graph and decide where its values live.
 
     `known` keeps the calls of nodes between plans of graphs that share them. Without `pieces` no
-    calls are grouped to run on pieces of a batch; nor are they where nodes wait for others, so that
-    values are computed again at the right time.
+    calls are grouped to run on pieces of a batch, nor are they in graphs with `after`, where values
+    are computed again at the right time.
     """
     with uncollected():
         return Planner(graph, known).plan(pieces)
@@ -317,7 +317,9 @@ class Planner:
             storage = self.storage("arena", argument.bytes)
             storage.per_thread, storage.group = argument.per_thread, group
             self.scratch[id(argument)] = Place(storage)
-        return self.scratch[id(argument)]
+        place = self.scratch[id(argument)]
+        assert place.storage.group is group, "calls of one node are in one group, or in none"
+        return place
 
     def reusable(self, item: CallItem, root: Value) -> Place | None:
         """The memory of an operand that dies here and that the call may overwrite."""

@@ -23,12 +23,12 @@ from dnnc.ops.creation import Constant, Size
 from dnnc.ops.shape import Concat
 from dnnc.program.aliases import alias_of, bytes_of
 
-__all__ = ["Lowered", "scheduled"]
+__all__ = ["TYPICAL_SIZE", "Lowered", "scheduled"]
 
 Lowered: TypeAlias = dict[Node, list[Call]]
 
 #: What an unknown size is taken for where memory is weighed.
-_TYPICAL_SIZE = 64
+TYPICAL_SIZE = 64
 
 
 def scheduled(graph: Graph, known: Lowered | None = None) -> tuple[list[Node], Lowered]:
@@ -169,7 +169,7 @@ class _Scheduler:
     def size(self, value: Value) -> int:
         if value not in self.bytes:
             size: Dim = bytes_of(value)
-            self.bytes[value] = size.evaluate(dict.fromkeys(size.symbols, _TYPICAL_SIZE))
+            self.bytes[value] = size.evaluate(dict.fromkeys(size.symbols, TYPICAL_SIZE))
         return self.bytes[value]
 
     def constraints(self) -> dict[Node, set[Node]]:

@@ -32,8 +32,14 @@ def lowerings() -> None:
 
 @pytest.fixture
 def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that holds an example or two of a small network."""
-    monkeypatch.setattr(pieces, "second_cache", lambda: 24 * 1024)
+    """A cache that holds an example or two of a small network, and cuts whatever they cost."""
+    cut_all(monkeypatch, 24 * 1024)
+
+
+def cut_all(monkeypatch: pytest.MonkeyPatch, cache: int) -> None:
+    monkeypatch.setattr(pieces, "second_cache", lambda: cache)
+    monkeypatch.setattr(pieces._Run, "pays", lambda *_: True)
+    monkeypatch.setattr(pieces, "_WORTH", 100.0)
 
 
 def value(*shape: int | str, dtype: DType = DType.F32) -> Value:
@@ -73,7 +79,7 @@ def whole(graph: Graph, threads: int, monkeypatch: pytest.MonkeyPatch) -> Execut
     """The program with every call on the whole batch."""
     bind = executable.bind
     with monkeypatch.context() as patch:
-        patch.setattr(executable, "bind", lambda *args: bind(*args[:4], False))
+        patch.setattr(executable, "bind", lambda *args: bind(*args[:4], True))
         program = Executable(graph, threads)
         program(arrays_for(graph, 9))
     return program
@@ -114,7 +120,7 @@ def test_bits_are_those_of_the_whole_batch(
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_networks(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "second_cache", lambda: 600)
+    cut_all(monkeypatch, 600)
     make = random_images if seed % 2 else random_graph
     graph = optimize(make(seed, size=14, backward=seed % 4 > 1))
     arrays = arrays_for(graph, 9)
@@ -154,8 +160,25 @@ def test_threads_have_as_much_to_do(threads: int, examples: int) -> None:
     cut = pieces.Cut(1, 0, 0)
     for cut in cuts_of(plan, {N: examples}, threads).values():
         rounds = -(-cut.rounds // threads) * threads
-        assert rounds * cut.each + cut.rest <= 1.1 * examples
+        assert rounds * cut.each + cut.rest <= 1.15 * examples
+        assert cut.rounds * cut.each + cut.rest == examples
     assert cut.rounds or examples < 2048
+
+
+def test_few_examples_and_many_threads_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "second_cache", lambda: 64 * 1024)
+    monkeypatch.setattr(pieces._Run, "pays", lambda *_: True)
+    plan = make_plan(optimize(network()))
+    for threads, examples in ((2, 3), (8, 9), (64, 2)):
+        assert not cuts_of(plan, {N: examples}, threads)
+    assert cuts_of(plan, {N: 64}, 2)
+
+
+def test_large_weights_stay_apart() -> None:
+    x, w, v = value(N, 512, 7, 7), value(512, 512, 3, 3), value(512, 512, 3, 3)
+    y = ops.conv(ops.conv(x, w, pads=(1, 1, 1, 1)), v, pads=(1, 1, 1, 1))
+    inputs = (Input("x", x, "data"), Input("w", w, "parameter"), Input("v", v, "parameter"))
+    assert groups_of(optimize(Graph("deep", inputs, (Output("y", y),)))) == []
 
 
 def chain(middle: Value, x: Value, *inputs: Input) -> list[list[str]]:
@@ -183,7 +206,19 @@ def test_what_looks_at_other_examples_does_not_join() -> None:
     seed, step = value(dtype=DType.I64), value(dtype=DType.I64)
     noise = ops.random_uniform(seed, step, (x.shape[0], 32), 7)
     others = (Input("seed", seed), Input("step", step))
-    for other, inputs in ((count, ()), (order, ()), (first, ()), (noise, others)):
+    table, tall = value(40, 32), value("m", 32)
+    part = ops.slice(table, 0, 0, x.shape[0])
+    lower = ops.slice(tall, 0, 3, x.shape[0] + 3)
+    own = ((Input("table", table),), (Input("tall", tall),))
+    cases = (
+        (count, ()),
+        (order, ()),
+        (first, ()),
+        (noise, others),
+        (part, own[0]),
+        (lower, own[1]),
+    )
+    for other, inputs in cases:
         groups = chain(ops.multiply(y, other), x, *inputs)
         assert not any("elementwise" in group for group in groups), other
 
@@ -214,3 +249,14 @@ def test_profile_and_search_for_nan(small_cache: None) -> None:
     assert found[0].op.name == "fused"
     arrays = arrays_for(graph, 9)
     np.testing.assert_allclose(program(arrays)["z"], interpret(graph, arrays)["z"], 1e-4, 1e-5)
+
+
+def test_windows_as_large_as_the_batch(small_cache: None) -> None:
+    x = value(N, 2, 8, 4)
+    n = x.shape[0]
+    y = ops.max_pool(x, (n, 1), (1, 1), (0, 0, n - 1, 0))
+    y = ops.max_pool(ops.exp(ops.max_pool(y, (1, 1), (1, 1))), (2, 2))
+    graph = optimize(Graph("windows", (Input("x", x, "data"),), (Output("y", y),)))
+    arrays = arrays_for(graph, 7)
+    wanted = interpret(graph, arrays)["y"]
+    np.testing.assert_allclose(Executable(graph, 2)(arrays)["y"], wanted, 1e-6)

@@ -84,24 +84,27 @@ class Body:
                     pairs.append((result, operand))
         return tuple(pairs)
 
-    def separable(self) -> bool:
-        """Whether examples, along the first axis of the space, are treated alike: nothing is added
-        up over them or counts them, and what has an axis of their number has them along it."""
-        examples = self.op.space[0].name if self.op.space else None
-        if examples is None or 0 in self.op.reduced:
-            return False
-        for node in self.op.body.nodes:
-            if isinstance(node.op, Iota | RandomUniform | Size):
-                return False
+    def examples(self) -> str | None:
+        """The number of examples along the first axis of the space, if they are treated alike:
+        nothing is added up over them or counts them, and what has as many has them along its first
+        axis."""
+        name = self.op.space[0].name if self.op.space else None
+        if name is None or 0 in self.op.reduced:
+            return None
+        if any(isinstance(node.op, Iota | RandomUniform | Size) for node in self.op.body.nodes):
+            return None
         for value, view in self.space.views.items():
-            within = any(examples in size.symbols for size in view.base.shape)
-            if within and not value.shape[0].name == view.base.shape[0].name == examples:
-                return False
+            first = (value.shape[0].name, view.base.shape[0].name)
+            sizes = (*value.shape, *view.base.shape, view.offset)
+            if any(name in size.symbols for size in sizes) and (
+                first != (name, name) or name in view.offset.symbols
+            ):
+                return None
         for value in (*self.inputs, *(value for value, _ in self.outputs)):
             for axis, size in enumerate(value.shape):
-                if examples in size.symbols and self.space.maps[value][axis] != 0:
-                    return False
-        return True
+                if name in size.symbols and self.space.maps[value][axis] != 0:
+                    return None
+        return name
 
 
 def flops_of(body: Body) -> Dim:
@@ -258,7 +261,7 @@ class Builder:
         name: str,
         flops: Dim | None = None,
         in_place: tuple[tuple[Value, Value], ...] = (),
-        separable: bool = False,
+        examples: str | None = None,
     ) -> Call:
         self.writer.drop_unused_bases()
         self.writer.lines, names = renumbered(self.writer.lines)
@@ -267,7 +270,7 @@ class Builder:
         source = self.source.renamed(names)
         kernel: Kernel = make_kernel(name, lambda: _function(text, source), source.key(text))
         kernel = replace(kernel, source=text)
-        return Call(kernel, arguments, flops or dim(0), in_place, separable)
+        return Call(kernel, arguments, flops or dim(0), in_place, examples)
 
 
 def _function(text: str, source: Source) -> Callable[[int, int, int], int]:

@@ -43,7 +43,7 @@ def flat_calls(body: Body) -> list[Call]:
     else:
         b.writer.add(f"low, high = share({length}, 64, tid, threads)")
         _flat_row(b, last, "low", "high", outputs)
-    return [b.call("elementwise", flops_of(body), body.in_place(), body.separable())]
+    return [b.call("elementwise", flops_of(body), body.in_place(), body.examples())]
 
 
 def _is_short(body: Body) -> bool:

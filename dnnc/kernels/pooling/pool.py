@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Node, Value
 from dnnc.ir.types import DType
-from dnnc.kernels.abi import Buffer, Call, Integer, lowering, make_kernel
+from dnnc.kernels.abi import Buffer, Call, Integer, examples_of, lowering, make_kernel
 from dnnc.kernels.convolution.first import first_calls
 from dnnc.kernels.target import host
 from dnnc.ops.pool import (
@@ -96,7 +96,8 @@ def _call(
     )
     kernel = make_kernel(op.name, build, "channels last", *parameters)
     flops = windows.type.elements * op.window[0] * op.window[1]
-    return Call(kernel, (*values, *(Integer(size) for size in sizes)), flops, separable=True)
+    examples = examples_of(image, *op.window, *op.strides, *op.pads)
+    return Call(kernel, (*values, *(Integer(size) for size in sizes)), flops, examples=examples)
 
 
 def _build(dtype: str, vectors: int, kind: Kind) -> _Function:
@@ -119,6 +120,7 @@ def _build(dtype: str, vectors: int, kind: Kind) -> _Function:
             y0 = line % ho * sh - slot(sizes, _TOP)
             i0, i1, at = max(0, -y0), min(kh, h - y0), x + (line // ho * h + y0) * row
             first = line * wo * c
+            # Without indices nothing is stored to theirs.
             out, indices = y + first * size, slot(args, 2) + first
             line_of(out, at, -left, w, i0, i1, kw, wo, sw, c, fetch, sh * row, indices)
         return 0

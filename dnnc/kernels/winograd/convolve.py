@@ -36,10 +36,15 @@ _FLAT, _EPILOGUE, _SLOTS = range(_STREAMS + _MOST_STREAMS, _STREAMS + _MOST_STRE
 
 
 def winograd_calls(
-    op: Any, x: Value, packed: Value, y: Value, epilogue: Epilogue | None = None
+    op: Any,
+    x: Value,
+    packed: Value,
+    y: Value,
+    epilogue: Epilogue | None = None,
+    examples: str | None = None,
 ) -> list[Call]:
     """The call that convolves x [N, H, W, C] by packed weights into the memory of y [N, Ho, Wo, O],
-    or gives the sums to an epilogue."""
+    or gives the sums to an epilogue. `examples` is as in `Call`, if vectors multiply."""
     scheme = Scheme.of(op, x, y, int(packed.shape[3]))
     products, bands = scheme.count**2, _bands(scheme)
     room = scheme.room(bands, _rows(scheme))
@@ -70,8 +75,7 @@ def winograd_calls(
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
     # The matrix unit is used where there are many tiles, so that bits depend on their number.
-    separable = not unit and (epilogue is None or epilogue.separable)
-    return [Call(_kernel(scheme, False), arguments, flops, in_place, separable)]
+    return [Call(_kernel(scheme, False), arguments, flops, in_place, None if unit else examples)]
 
 
 def _kernel(scheme: Scheme, unit: bool) -> Kernel:

@@ -185,10 +185,8 @@ class _Layout:
         if permuted is None and not self.small_products:
             return False
         a, b = permuted or map(self.images.first, (x, w))
-        if self.small_products:
-            result = as_convolution(op, a, b, self.packing)
-        else:
-            result = apply(op, a, b)
+        small = self.small_products
+        result = as_convolution(op, a, b, self.packing) if small else apply(op, a, b)
         self.images.keep(node.results[0], result)
         return True
 

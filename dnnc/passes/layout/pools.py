@@ -29,7 +29,8 @@ class Pools:
     """Pooling in one graph.
 
     Where the gradient of largest elements is asked for, too, these are pooled with their indices:
-    it reads those, and the image need not be kept for it.
+    it reads those, and the image need not be kept for it. Where something else keeps the image,
+    that costs a byte for each window.
     """
 
     def __init__(self, nodes: Iterable[Node]) -> None:

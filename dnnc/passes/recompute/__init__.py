@@ -55,7 +55,7 @@ def run(graph: Graph, budget: Budget) -> Graph:
     if fitting is None:
         fitting, least = _smallest(graph, footprint, budget, whole)
         if least > budget.bytes:
-            raise _too_small(budget, whole, least)
+            raise _too_small(budget, whole, min(least, whole))
     return fitting
 
 
