@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from dnnc.kernels.driver import (
 )
 from dnnc.program.aliases import bytes_of
 from dnnc.program.arrangement import Arrangement, arrangement, cuts_of
+from dnnc.program.barriers import Barriers, Span
 from dnnc.program.locations import (
     Both,
     CallItem,
@@ -129,9 +129,6 @@ def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
     return flops, moved, moved / _BYTES_PER_SECOND + flops / _FLOPS_PER_SECOND
 
 
-Span: TypeAlias = tuple[int, int, int]  # root, first byte, byte after the last
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
     """A call of a group that works in pieces: its instruction for a piece, the patches of the
@@ -142,29 +139,6 @@ class _Part:
     piece: list[int]
     patches: range
     rest: list[int]
-
-
-@dataclass(slots=True)
-class _Touched:
-    """Memory read and written since the last barrier."""
-
-    reads: list[Span] = field(default_factory=list)
-    writes: list[Span] = field(default_factory=list)
-
-    def conflicts(self, reads: list[Span], writes: list[Span]) -> bool:
-        return (
-            _overlap(self.writes, reads)
-            or _overlap(self.writes, writes)
-            or _overlap(self.reads, writes)
-        )
-
-    def add(self, reads: list[Span], writes: list[Span]) -> None:
-        self.reads += reads
-        self.writes += writes
-
-
-def _overlap(one: list[Span], other: list[Span]) -> bool:
-    return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in one for b in other)
 
 
 class _Binder:
@@ -190,8 +164,7 @@ class _Binder:
         self.roots = 2
         self.seconds = 0.0
         self.rounds = 1
-        self.by_team, self.by_one = _Touched(), _Touched()
-        self.forced = True
+        self.barriers = Barriers()
 
     def bind(self) -> Binding:
         for storage in self.plan.storages:
@@ -393,14 +366,7 @@ class _Binder:
     def flags(self, item: CallItem, seconds: float) -> int:
         """Whether one thread does the call, and whether the team meets before it."""
         serial = seconds < _SERIAL_SECONDS
-        reads, writes = self.touched(item)
-        if self.forced or self.by_team.conflicts(reads, writes):
-            meet = True
-        else:
-            meet = not serial and self.by_one.conflicts(reads, writes)
-        if meet:
-            self.by_team, self.by_one, self.forced = _Touched(), _Touched(), False
-        (self.by_one if serial else self.by_team).add(reads, writes)
+        meet = self.barriers.needed(*self.touched(item), serial)
         return (SERIAL if serial else 0) | (BARRIER if meet else 0)
 
     def touched(self, item: CallItem) -> tuple[list[Span], list[Span]]:
@@ -442,10 +408,10 @@ class _Binder:
         counter = self.slot(FIXED, 0)
         self.table += [kind, rounds, 0, counter, 0, 0, 0]
         self.patches[id(loop)] = []
-        self.forced = True
+        self.barriers.force()
         return start
 
     def close_loop(self, start: int) -> None:
         self.table += [END, start]
         self.table[start + 2] = len(self.table)
-        self.forced = True
+        self.barriers.force()
