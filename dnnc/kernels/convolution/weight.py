@@ -7,7 +7,7 @@ read where it lies.
 
 The lines of all images are cut into chunks, whose number depends on sizes alone; each chunk sums
 into a partial result of its own, and a second call adds those in order. So threads share pixels,
-and the sums are the same for any number of threads.
+or the columns of few chunks, and the sums are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ from dnnc.ops.channels_last import ConvLastWeightGradient
 
 __all__ = ["conv_last_weight_calls"]
 
-_CHUNKS, _COPY = range(OWN, OWN + 2)
+_CHUNKS, _LEAST, _COPY = range(OWN, OWN + 3)
 #: The most rows of dw's transpose that are joined at a time.
 _JOINED = 48
 #: Bytes of a partial result that stays in the second-level cache, and pixels to add at a time to
 #: one that does not.
 _KEPT, _DEEP = 512 * 1024, 256
-#: Fewest pixels of a chunk, if there are more chunks than two: each writes and joins a partial
-#: result.
+#: Fewest pixels of a chunk: each writes and joins a partial result. There are more chunks than one
+#: in any case where threads have nothing else to share.
 _FEWEST = 96
 #: Taps in a run that make a tile with enough sums.
 _SHORTEST_RUN = 8
@@ -101,6 +101,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     size, groups = tile.bytes_each, 1 if form.each else op.groups
     channels, taps = dw.shape[1], product(dw.shape[2:])
     padded = ceil_div(form.columns, tile.columns) * tile.columns
+    least = 1 if (padded * groups).constant != tile.columns else 2
     partial = Scratch(padded * channels * taps * (chunks * groups * size))
     pixels = dy.shape[2] + MOST_PIXELS
     sums = Call(
@@ -111,11 +112,12 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
             Buffer(dy),
             *common_slots(op, form, x, dy, dw.shape, False, strips, _room(dw)),
             Integer.of(chunks),
+            Integer.of(least),
             Scratch(pixels * (tile.columns * size), per_thread=True),
         ),
         2 * dy.type.elements * taps * channels,
     )
-    sizes = (chunks, groups, channels, taps, form.columns, padded, product(dy.shape[:3]))
+    sizes = (chunks, least, groups, channels, taps, form.columns, padded, product(dy.shape[:3]))
     join = Call(
         make_kernel("conv_last_weight_join", lambda: _build_join(dtype), dtype, unrolled=False),
         (
@@ -154,9 +156,9 @@ def _chunks(dw: Value) -> int:
     return 4 if elements > 1 << 17 else 8
 
 
-def _used(most: int, pixels: int) -> int:
+def _used(most: int, least: int, pixels: int) -> int:
     """The number of chunks in use, of at most as many as there is room for."""
-    return min(most, max(pixels // _FEWEST, 2))
+    return min(most, max(pixels // _FEWEST, least))
 
 
 def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
@@ -183,8 +185,13 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
         most = slot(args, WIDE)
         padded = (slot(args, COLUMNS) + most - 1) // most * most
         partial, total = slot(args, GROUPS) * depth * padded * size, slot(args, N) * ho
-        chunks = used(slot(args, _CHUNKS), total * wo)
+        chunks = used(slot(args, _CHUNKS), slot(args, _LEAST), total * wo)
+        strips = slot(args, GROUPS) * (padded // most)
         first, last = share(chunks, 1, tid, threads)
+        left_strip, right_strip = 0, strips
+        if chunks < threads and strips > chunks:
+            first, last = 0, chunks
+            left_strip, right_strip = share(strips, 1, tid, threads)
         for chunk in range(first, last):
             start, stop = total * chunk // chunks, total * (chunk + 1) // chunks
             target, add = slot(args, OUT) + chunk * partial, 0
@@ -195,13 +202,19 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
                 image, q, left = start // ho, start % ho, stop - start
                 whole = min(left // ho, together)
                 if q == 0 and whole > 1:
-                    slab(args, image, whole, 0, ho, line, inside, target, add)
+                    slab(
+                        args, image, whole, 0, ho, line, inside, target, add, left_strip,
+                        right_strip,
+                    )  # fmt: skip
                     start += whole * ho
                 else:
                     left = min(left, ho - q)
                     parts = (left + lines - 1) // lines
                     count = (left + parts - 1) // parts
-                    slab(args, image, 1, q, count, line, inside, target, add)
+                    slab(
+                        args, image, 1, q, count, line, inside, target, add, left_strip,
+                        right_strip,
+                    )  # fmt: skip
                     start += count
                 add = 1
         return 0
@@ -210,8 +223,8 @@ def _build_sums(widest: Tile) -> Callable[[int, int, int], int]:
 
 
 def _build_slab(widest: Tile) -> Callable[..., None]:
-    """`f(args, image, images, q, lines, line, inside, target, add)`: what grid lines from `q` on,
-    of some images, add to a partial result."""
+    """`f(args, image, images, q, lines, line, inside, target, add, first, last)`: what grid lines
+    from `q` on, of some images, add to the strips `first` to `last` of a partial result."""
     from dnnc.kernels.intrinsics import call_kernel, slot, store
     from dnnc.kernels.movement.moves import copy_rows
     from dnnc.kernels.subroutine import shared, subroutine
@@ -222,7 +235,7 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
 
     def slab(
         args: int, image: int, images: int, q: int, lines: int, line: int, inside: int, target: int,
-        add: int,
+        add: int, first: int, last: int,
     ) -> None:  # fmt: skip
         words, pixel, wo, outputs = (
             slot(args, WORDS), slot(args, C) * size, slot(args, WO), slot(args, O)
@@ -249,7 +262,7 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
         put(words, Strip.C_ROW, strips * wide * size)
         put(words, Strip.ADD, add)
         put(words, Strip.A_TABLE, slot(args, TAPS))
-        for strip in range(slot(args, GROUPS) * strips):
+        for strip in range(first, last):
             group, column = strip // strips, strip % strips * wide
             channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
             rest = min(wide, each - column)
@@ -306,10 +319,10 @@ def _build_join(dtype: str) -> Callable[[int, int, int], int]:
     used = subroutine(_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 9)
-        groups, channels, taps = slot(args, 3), slot(args, 4), slot(args, 5)
-        outputs, padded = slot(args, 6), slot(args, 7)
-        chunks = used(slot(args, 2), slot(args, 8))
+        dw, partial, joined = slot(args, 0), slot(args, 1), slot(args, 10)
+        groups, channels, taps = slot(args, 4), slot(args, 5), slot(args, 6)
+        outputs, padded = slot(args, 7), slot(args, 8)
+        chunks = used(slot(args, 2), slot(args, 3), slot(args, 9))
         depth = channels * taps
         blocks = (depth + _JOINED - 1) // _JOINED
         start, stop = share(groups * blocks, 1, tid, threads)
