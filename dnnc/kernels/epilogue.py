@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from dnnc.ir.graph import Graph, Input, Node, Output, Value
 from dnnc.ir.rewrite import replace
-from dnnc.kernels.abi import Argument, Call, Integer, Kernel
+from dnnc.kernels.abi import Argument, Call, Integer, Kernel, examples_of
 from dnnc.kernels.code import Code
 from dnnc.kernels.fused.builder import Body, Builder
 from dnnc.kernels.fused.plan import Phases
@@ -33,6 +34,7 @@ __all__ = [
     "Region",
     "build_finish",
     "calls_apart",
+    "convolution_examples",
     "epilogue_arguments",
     "operands_of",
 ]
@@ -92,6 +94,13 @@ class Epilogue:
 def epilogue_arguments(epilogue: Epilogue | None) -> tuple[Argument, ...]:
     """What follows the slots of a driver."""
     return (Code(epilogue.kernel), *epilogue.slots) if epilogue else (Integer.of(0),)
+
+
+def convolution_examples(op: Any, y: Value, epilogue: Epilogue | None) -> str | None:
+    """The number of examples of a convolution to y and its epilogue; see `Call`."""
+    if epilogue is not None and epilogue.examples is None:
+        return None
+    return examples_of(y, *op.pads, *op.strides, *op.dilations)
 
 
 def build_finish(ahead: bool = False) -> Callable[..., None]:

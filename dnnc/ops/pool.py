@@ -16,7 +16,7 @@ from typing import ClassVar, TypedDict
 
 import numpy as np
 
-from dnnc.ir.dims import Dim, DimLike, dim
+from dnnc.ir.dims import Dim, DimLike, dim, product
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.ops.base import (
@@ -27,6 +27,7 @@ from dnnc.ops.base import (
     NonDifferentiable,
     OnnxOp,
     Operator,
+    TypeRuleError,
     apply,
     check_dtype,
     check_positive,
@@ -119,6 +120,16 @@ class Pooling(Operator):
         """Every window of an image [N, C, H, W]."""
         return windows(embed(x, self.pads, fill), self.window, self.strides, ONES)
 
+    def _check_indexed(self) -> None:
+        """That a byte tells which element of a window is meant, and kernels know the order."""
+        elements = product(self.window).constant
+        if elements is None or elements > 256:
+            raise TypeRuleError(
+                f"`{self.name}` numbers windows of at most 256 elements", "", "E206"
+            )
+        if not self.channels_last:
+            raise TypeRuleError(f"`{self.name}` takes images [N, H, W, C]", "", "E206")
+
     def _indices(self, x: Array) -> Array:
         """Where in each window of an image [N, C, H, W] the first largest element is."""
         seen = self._windows(x, lowest(x))
@@ -185,6 +196,7 @@ class MaxPoolIndexed(NonDifferentiable, Pooling):
     channels_last: bool = True
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        self._check_indexed()
         y = self._result(x)
         return y, TensorType(DType.U8, y.shape)
 
@@ -204,6 +216,7 @@ class MaxPoolIndexedGradient(NonDifferentiable, Pooling):
     shape: tuple[Dim, ...]
 
     def infer(self, indices: TensorType, dy: TensorType) -> tuple[TensorType, ...]:
+        self._check_indexed()
         x = TensorType.make(dy.dtype, self.shape)
         check_type(self.name, "a gradient", self._result(x), dy, 1)
         check_type(self.name, "indices", TensorType(DType.U8, dy.shape), indices, 0)

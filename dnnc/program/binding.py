@@ -124,7 +124,7 @@ def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
     """Flops of a call, bytes that it reads and writes, and a rough estimate of its seconds on one
     thread."""
     flops = max(0, call.flops.evaluate(sizes))
-    types = [a.value.type for a in call.arguments if isinstance(a, Buffer)]
+    types = [buffer.value.type for buffer in call.buffers]
     moved = sum(max(0, type.elements.evaluate(sizes)) * type.dtype.size for type in types)
     return flops, moved, moved / _BYTES_PER_SECOND + flops / _FLOPS_PER_SECOND
 

@@ -30,7 +30,9 @@ def describe_memory(plan: Plan, binding: Binding, threads: int) -> str:
         room = rooms[id(storage)]
         size = round_up(room.bytes) * threads if room.stride else room.bytes
         values = held.get(id(storage), [])
-        naive += max(1, len(values)) * round_up(size)
+        # Pieces of values stand for the whole of them.
+        whole = max(size, storage.bytes.evaluate(binding.sizes)) if values else size
+        naive += max(1, len(values)) * round_up(whole)
         if size:
             calls = f"{storage.first}..{storage.last}"
             what = " > ".join(map(_name, values)) or "scratch"

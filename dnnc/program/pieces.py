@@ -12,6 +12,7 @@ how many examples make a piece, or that the batch is better done in one, is deci
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -101,6 +102,8 @@ class _Run:
         if not isinstance(item, CallItem):
             return False
         symbol = self.batch_symbol(item.call)
+        if symbol is None and not self.members:
+            return False
         buffers = item.call.buffers
         read, written = (
             {self.planner.root(b.value) for b in buffers if b.written is kind}
@@ -137,7 +140,7 @@ class _Run:
         which is to come after all that read the old one."""
         if not (self.written.isdisjoint(read | written) and self.read.isdisjoint(written)):
             return False
-        return bool(self.members) and self.planner.results.isdisjoint(written)
+        return self.planner.results.isdisjoint(written)
 
     def items(self) -> list[Item]:
         """The calls in their order, with groups of those that gain by pieces."""
@@ -211,10 +214,11 @@ class _Run:
     def pays(self, items: Sequence[CallItem], inner: set[Value]) -> bool:
         """Whether pieces that fit into the cache keep more there than they read of weights, which
         come anew for each piece and have to be packed before the group."""
+        sizes = self.typical_sizes()
         most = _room() // max(1, *map(self.bytes_of_example, items))
-        kept = sum(self.typical_bytes(root) for root in inner)
-        weights = dict.fromkeys(w for item in items for w in self.weights(item))
-        return most * kept > sum(map(self.typical_bytes, weights))
+        kept = sum(bytes_of(root).evaluate(sizes) for root in inner)
+        weights = {weight for item in items for weight in self.weights(item)}
+        return most * kept > sum(bytes_of(weight).evaluate(sizes) for weight in weights)
 
     def weights(self, item: CallItem) -> list[Value]:
         """What a call reads that all examples have in common."""
@@ -224,14 +228,18 @@ class _Run:
     def bytes_of_example(self, item: CallItem) -> int:
         """Bytes of an example that a call reads and writes."""
         assert self.symbol is not None
-        values = dict.fromkeys(b.value for b in item.call.buffers)
-        return sum(self.typical_bytes(v) for v in values if is_spread(v, self.symbol))
+        return _bytes_of_example(item.call, self.symbol, self.typical_sizes())
 
-    def typical_bytes(self, value: Value) -> int:
-        """Bytes of a value, for one example."""
-        size = bytes_of(value)
-        sizes = dict.fromkeys(size.symbols, TYPICAL_SIZE)
-        return size.evaluate({**sizes, self.symbol or "": 1})
+    def typical_sizes(self) -> Mapping[str, int]:
+        """Sizes of any name, for one example."""
+        assert self.symbol is not None
+        return defaultdict(lambda: TYPICAL_SIZE, {self.symbol: 1})
+
+
+def _bytes_of_example(call: Call, symbol: str, sizes: Mapping[str, int]) -> int:
+    """Bytes that a call reads and writes of what has examples, for sizes of one."""
+    values = {buffer.value for buffer in call.buffers}
+    return sum(bytes_of(value).evaluate(sizes) for value in values if is_spread(value, symbol))
 
 
 def _has(sizes: Sequence[Dim], symbol: str) -> bool:
@@ -265,10 +273,7 @@ class Cut:
 def cut(group: Piecewise, sizes: Mapping[str, int], threads: int) -> Cut | None:
     """How a group's batch is cut; None where it is better done in one."""
     examples, one = sizes[group.symbol], {**sizes, group.symbol: 1}
-    touched = [
-        sum(bytes_of(value).evaluate(one) for value in values if is_spread(value, group.symbol))
-        for values in ({b.value for b in item.call.buffers} for item in group.items)
-    ]
+    touched = (_bytes_of_example(item.call, group.symbol, one) for item in group.items)
     most = _room() // max(1, *touched)
     if most < 1 or examples <= most:
         return None

@@ -183,16 +183,15 @@ class Planner:
         item = CallItem(call, node, self.position, loop)
         self.position += 1
         items.append(item)
-        for argument in call.arguments:
-            if isinstance(argument, Buffer):
-                root = self.root(argument.value)
-                table = self.writers if argument.written else self.reads
-                table.setdefault(root, []).append(item)
-                if argument.written:
-                    # Also of values between the calls of one node, which are no results of it.
-                    self.loops.setdefault(root, loop)
-                elif root.node is not None and isinstance(root.node.op, Constant | Size):
-                    self.static(root.node)
+        for buffer in call.buffers:
+            root = self.root(buffer.value)
+            table = self.writers if buffer.written else self.reads
+            table.setdefault(root, []).append(item)
+            if buffer.written:
+                # Also of values between the calls of one node, which are no results of it.
+                self.loops.setdefault(root, loop)
+            elif root.node is not None and isinstance(root.node.op, Constant | Size):
+                self.static(root.node)
         return item
 
     def copy(

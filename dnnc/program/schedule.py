@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Graph, Node, Value
-from dnnc.kernels.abi import Buffer, Call, lower
+from dnnc.kernels.abi import Call, lower
 from dnnc.kernels.fused.lower import elementwise_calls, is_pointwise
 from dnnc.kernels.fused.space import View
 from dnnc.ops.control import Fused, Scan
@@ -87,12 +87,7 @@ def _without_unread(graph: Graph, nodes: Sequence[Node], lowered: Lowered) -> Lo
         if isinstance(node.op, Scan):
             read.update(_root(value) for value in node.operands)
             continue
-        buffers = [
-            argument
-            for call in lowered.get(node, ())
-            for argument in call.arguments
-            if isinstance(argument, Buffer)
-        ]
+        buffers = [buffer for call in lowered.get(node, ()) for buffer in call.buffers]
         if any(_root(buffer.value) in read for buffer in buffers if buffer.written):
             read.update(_root(buffer.value) for buffer in buffers if not buffer.written)
         elif node in lowered:

@@ -236,3 +236,16 @@ def test_windows_of_an_empty_batch() -> None:
     node = ops.conv(value, weight, pads=(1, 1, 1, 1), groups=2).node
     assert node is not None
     assert run(node.op, x, np.ones((6, 1, 3, 3))).shape == (0, 6, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "last", "message"), [(20, True, "at most 256"), (2, False, "takes images")]
+)
+def test_indices_of_pooling_are_bytes_and_channels_last(
+    size: int, last: bool, message: str
+) -> None:
+    op = ops.MaxPoolIndexed(
+        window=(dim(size), dim(size)), strides=(dim(size), dim(size)), channels_last=last
+    )
+    with pytest.raises(ops.TypeRuleError, match=message):
+        op.infer(TensorType.make(DType.F32, [1, 40, 40, 3]))

@@ -18,20 +18,16 @@ from typing import Any
 
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
-from dnnc.kernels.abi import (
-    Buffer,
-    Call,
-    Integer,
-    Scratch,
-    anchored,
-    examples_of,
-    lowering,
-    make_kernel,
-)
+from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
 from dnnc.kernels.convolution.driver import build_conv, most_rows
 from dnnc.kernels.convolution.run_strips import Runs
 from dnnc.kernels.convolution.slots import Form, common_slots, runs_of
-from dnnc.kernels.epilogue import Epilogue, epilogue_arguments, operands_of
+from dnnc.kernels.epilogue import (
+    Epilogue,
+    convolution_examples,
+    epilogue_arguments,
+    operands_of,
+)
 from dnnc.kernels.tiles import tiles
 from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
 
@@ -64,7 +60,7 @@ def conv_last_calls(
     if op.tile:
         from dnnc.kernels.winograd.convolve import winograd_calls
 
-        return winograd_calls(op, x, packed, y, epilogue, convolution_examples(op, y, epilogue))
+        return winograd_calls(op, x, packed, y, epilogue)
     groups, dtype = op.groups, str(y.type.dtype)
     weight: tuple[Dim, ...] = (y.shape[3], x.shape[3] // groups, *op.kernel)
     if backward:
@@ -94,13 +90,6 @@ def conv_last_calls(
     kernel = make_kernel("conv_last", lambda: build_conv(widest), widest, unrolled=False)
     examples = convolution_examples(op, y, epilogue)
     return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else (), examples)]
-
-
-def convolution_examples(op: Any, y: Value, epilogue: Epilogue | None) -> str | None:
-    """The number of examples of a convolution and its epilogue; see `Call`."""
-    if epilogue is not None and epilogue.examples is None:
-        return None
-    return examples_of(y, *op.pads, *op.strides, *op.dilations)
 
 
 def _runs(

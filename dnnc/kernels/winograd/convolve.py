@@ -16,7 +16,13 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Kernel, Scratch, make_kernel
 from dnnc.kernels.code import Code
-from dnnc.kernels.epilogue import Epilogue, Region, build_finish, epilogue_arguments
+from dnnc.kernels.epilogue import (
+    Epilogue,
+    Region,
+    build_finish,
+    convolution_examples,
+    epilogue_arguments,
+)
 from dnnc.kernels.unit.sizes import CHUNK, LINE, PAIR, SIDE, piece_bytes
 from dnnc.kernels.winograd.blocks import BUDGET, Scheme, build_fetch, build_products, build_spread
 
@@ -36,15 +42,10 @@ _FLAT, _EPILOGUE, _SLOTS = range(_STREAMS + _MOST_STREAMS, _STREAMS + _MOST_STRE
 
 
 def winograd_calls(
-    op: Any,
-    x: Value,
-    packed: Value,
-    y: Value,
-    epilogue: Epilogue | None = None,
-    examples: str | None = None,
+    op: Any, x: Value, packed: Value, y: Value, epilogue: Epilogue | None = None
 ) -> list[Call]:
     """The call that convolves x [N, H, W, C] by packed weights into the memory of y [N, Ho, Wo, O],
-    or gives the sums to an epilogue. `examples` is as in `Call`, if vectors multiply."""
+    or gives the sums to an epilogue."""
     scheme = Scheme.of(op, x, y, int(packed.shape[3]))
     products, bands = scheme.count**2, _bands(scheme)
     room = scheme.room(bands, _rows(scheme))
@@ -75,7 +76,8 @@ def winograd_calls(
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
     in_place = epilogue.in_place if epilogue else ()
     # The matrix unit is used where there are many tiles, so that bits depend on their number.
-    return [Call(_kernel(scheme, False), arguments, flops, in_place, None if unit else examples)]
+    examples = None if unit else convolution_examples(op, y, epilogue)
+    return [Call(_kernel(scheme, False), arguments, flops, in_place, examples)]
 
 
 def _kernel(scheme: Scheme, unit: bool) -> Kernel:

@@ -4,9 +4,9 @@
                                            %1 = pack_weights %w
                                            %2 = conv_last %0, %1
 
-Products of matrices have kernels of their own, which take a fifth of the time to compile a network
-like ResNet-20 that needs them for its last layer alone. What convolutions have to be compiled for
-anyway serves as well where weights are small.
+Products of matrices have kernels of their own, which networks like ResNet-20 would compile for
+their last layer alone. Those of convolutions, which they compile anyway, serve as well where
+weights are small.
 """
 
 from __future__ import annotations
