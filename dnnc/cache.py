@@ -1,4 +1,4 @@
-"""The user's private cache: where it lies, and how a file gets into it whole or not at all."""
+"""The user's private cache: where it lies, and the entries in it, which are whole or not there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from dnnc import environment
 
-__all__ = ["cache_directory", "sources_digest", "write_atomically"]
+__all__ = ["Shelf", "cache_directory", "sources_digest", "write_atomically"]
+
+_DIGEST = 32
+#: Nothing takes so long to write.
+_STALE_SECONDS = 3600
 
 
 def cache_directory() -> Path | None:
@@ -50,6 +57,64 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Entries of one kind: bytes by key, each in a file of its own in a folder of the cache.
+
+    A digest of the bytes stands before them, so that a damaged entry is as good as none. Processes
+    may share a shelf: entries are replaced whole. Where there are more than `most`, the oldest go.
+    """
+
+    folder: str
+    suffix: str
+    most: int
+
+    def path(self, key: str) -> Path | None:
+        """The file of an entry, which need not exist; None where there is no cache."""
+        directory = cache_directory()
+        if directory is None:
+            return None
+        folder = directory / self.folder
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            return None
+        return folder / (hashlib.sha256(key.encode()).hexdigest() + self.suffix)
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes of an entry; None where it is missing or damaged."""
+        path = self.path(key)
+        try:
+            data = path.read_bytes() if path else b""
+        except OSError:
+            return None
+        digest, body = data[:_DIGEST], data[_DIGEST:]
+        return body if body and hashlib.sha256(body).digest() == digest else None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put an entry in its place, if the disk takes it: else the next start takes longer."""
+        path = self.path(key)
+        if path is None:
+            return
+        with suppress(OSError):
+            write_atomically(path, hashlib.sha256(data).digest() + data)
+            _trim(path.parent, self.suffix, self.most)
+
+
+@cache
+def _trim(folder: Path, suffix: str, most: int) -> None:
+    """Once in a process that writes: let go of the oldest entries where there are very many, and of
+    what processes that were stopped have left half written."""
+    for path in folder.glob(f".*{suffix}.*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
+    entries = sorted(folder.glob(f"*{suffix}"), key=lambda path: path.stat().st_mtime)
+    if len(entries) > most:
+        for path in entries[: len(entries) - most // 2]:
+            path.unlink(missing_ok=True)
 
 
 @cache

@@ -47,6 +47,10 @@ class Source:
     name: str
     text: str
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Without what has been computed meanwhile: the same text is pickled alike.
+        return Source, (self.name, self.text)
+
     @cached_property
     def line_starts(self) -> list[int]:
         """Offset of the first character of each line."""

@@ -131,7 +131,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "DNNC_CACHE",
-        "folder of compiled kernels and measured choices; empty for `dnnc` in the user's cache "
+        "folder of compiled programs and measured choices; empty for `dnnc` in the user's cache "
         "folder, `off` to keep nothing on disk",
         "a folder, empty, or `off`",
         "",

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from dnnc.program import kept
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -21,6 +23,16 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
 
 
+class NoShelf:
+    """Stands in for a shelf of the cache, and keeps nothing."""
+
+    def read(self, key: str) -> None:
+        return None
+
+    def write(self, key: str, data: bytes) -> None:
+        pass
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests leave the user's cache alone; theirs outlives the run, so that kernels compile once."""
@@ -30,4 +42,6 @@ def own_cache(request: pytest.FixtureRequest) -> Iterator[None]:
         patch.setenv("DNNC_CACHE", str(folder))
         # What programs are made of must not depend on the processor that tests run on.
         patch.setenv("DNNC_TUNE", "off")
+        # Tests are about what the compiler does now, also where they change a part of it.
+        patch.setattr(kept, "_SHELF", NoShelf())
         yield

@@ -14,7 +14,7 @@ from dnnc.elaborate.elaborator import Elaborator
 from dnnc.elaborate.resolve import check_names
 from dnnc.elaborate.session import PoisonError, Session
 from dnnc.elaborate.values import BlockValue, Env, FunctionValue, Namespace, Poison
-from dnnc.std import library_sources
+from dnnc.std import library_items
 from dnnc.syntax import tree
 from dnnc.syntax.parse import parse, read_source
 
@@ -58,9 +58,8 @@ class _Importing:
 def library_environment() -> Env:
     """Builtins, then every definition of the standard library."""
     env = Env(builtin_environment())
-    for source in library_sources():
-        for item in parse(source).items:
-            _define(item, env)
+    for item in library_items():
+        _define(item, env)
     return env
 
 

@@ -94,6 +94,10 @@ class Dim:
         _set(self, "constant", constant)
         _set(self, "_hash", hash(terms if constant is None else constant))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Hashes of names differ from process to process, so that of a pickled size is made anew.
+        return (Dim, (self.terms,)) if self.constant is None else (dim, (self.constant,))
+
     @property
     def name(self) -> str | None:
         """The name of the symbol that this size is, or None where it is anything else."""
@@ -169,8 +173,8 @@ class Dim:
         return dim(other) % self
 
     def __str__(self) -> str:
-        if not self.terms:
-            return "0"
+        if self.constant is not None:
+            return str(self.constant)
         text = " + ".join(_term(monomial, factor) for monomial, factor in self.terms)
         return text.replace("+ -", "- ")
 

@@ -115,6 +115,12 @@ class Value:
     def shape(self) -> tuple[Dim, ...]:
         return self.type.shape
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # A node is pickled with its results, and makes them when it is restored.
+        if self.node is not None:
+            return _result, (self.node, self.index)
+        return Value, (self.type, None, 0, self.hint)
+
     def __repr__(self) -> str:
         made_by = self.node.op.name if self.node else "input"
         return f"<{self.hint or 'value'}: {self.type} of {made_by}>"
@@ -128,6 +134,10 @@ class Node:
     operands: tuple[Value, ...]
     results: tuple[Value, ...] = ()
     origin: Origin = field(default_factory=current_origin)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        results = tuple((result.type, result.hint) for result in self.results)
+        return _restored_node, (self.op, self.operands, self.origin, results)
 
     def __repr__(self) -> str:
         return f"<node {self.op.name}>"
@@ -202,6 +212,10 @@ class Graph:
             self._nodes.extend(sorted_nodes(output.value for output in self.outputs))
         return self._nodes.copy()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Operands come before their users, so that pickling a deep network does not go deep.
+        return _restored_graph, (self.name, self.inputs, self.nodes, self.outputs, self.bounds)
+
     @property
     def symbols(self) -> frozenset[str]:
         return frozenset().union(*(item.value.type.symbols for item in self.inputs))
@@ -223,6 +237,33 @@ class Graph:
             if item.name == name:
                 return item
         raise KeyError(name)
+
+
+def _restored_node(
+    op: Operator,
+    operands: tuple[Value, ...],
+    origin: Origin,
+    results: tuple[tuple[TensorType, str], ...],
+) -> Node:
+    node = Node(op, operands, (), origin)
+    node.results = tuple(Value(t, node, k, hint) for k, (t, hint) in enumerate(results))
+    return node
+
+
+def _result(node: Node, index: int) -> Value:
+    return node.results[index]
+
+
+def _restored_graph(
+    name: str,
+    inputs: tuple[Input, ...],
+    nodes: list[Node],
+    outputs: tuple[Output, ...],
+    bounds: dict[str, Dim],
+) -> Graph:
+    graph = Graph(name, inputs, outputs, bounds)
+    graph._nodes.extend(nodes)
+    return graph
 
 
 def sorted_nodes(values: Iterable[Value]) -> list[Node]:

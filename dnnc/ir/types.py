@@ -101,6 +101,9 @@ class TensorType:
         """The shape in integers for given symbols."""
         return tuple(size.evaluate(sizes) for size in self.shape)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return TensorType, (self.dtype, self.shape)
+
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 

@@ -80,12 +80,18 @@ class Buffer:
     value: Value
     written: bool = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Buffer, (self.value, self.written)
+
 
 @dataclass(frozen=True, slots=True)
 class Integer:
     """The slot holds a size."""
 
     size: Dim
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Integer, (self.size,)
 
     @staticmethod
     def of(value: Dim | int) -> Integer:

@@ -26,6 +26,9 @@ class Code(Integer):
     def __init__(self, kernel: Kernel) -> None:
         object.__setattr__(self, "kernel", kernel)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Code, (self.kernel,)
+
     @property
     def size(self) -> Dim:
         return dim(load_kernels([self.kernel])[0])

@@ -1,10 +1,8 @@
 """From kernels to addresses: Numba compiles, the disk cache keeps, llvmlite loads.
 
 A kernel found in the cache is loaded without importing numba. An entry is the object file that LLVM
-made, behind a digest of its bytes; its name is a hash of the kernel's key and of everything else
-that decides the machine code: the sources of `dnnc.kernels`, the processor, the versions of numba
-and llvmlite. An entry that is broken is compiled again; writers replace entries atomically, so that
-processes may share the directory.
+made; it is found by the kernel's key and everything else that decides the machine code: the sources
+of `dnnc.kernels`, the processor, the versions of numba and llvmlite.
 """
 
 from __future__ import annotations
@@ -12,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +18,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from dnnc.cache import cache_directory, sources_digest, write_atomically
+from dnnc.cache import Shelf, sources_digest
 from dnnc.kernels.abi import Kernel
 from dnnc.kernels.target import host, target_machine
 
@@ -35,11 +31,8 @@ __all__ = [
     "prepare_kernel",
 ]
 
-_DIGEST = 32
-#: Entries of the cache; a large network needs some fifty. Every change of version leaves old ones.
-_MOST_ENTRIES = 6000
-#: Nothing takes so long to write.
-_STALE_SECONDS = 3600
+#: A large network needs some fifty. Every change of version leaves old ones.
+_SHELF = Shelf("kernels", ".o", most=6000)
 _LOCK = threading.Lock()
 
 
@@ -57,7 +50,7 @@ def missing_kernels(kernels: Iterable[Kernel]) -> list[Kernel]:
     engine = _engine()
     found = []
     for kernel in kernels:
-        path = None if kernel.key in engine.addresses else _entry_of(kernel)
+        path = None if kernel.key in engine.addresses else _SHELF.path(_entry(kernel))
         if path is not None and not path.exists():
             found.append(kernel)
     return found
@@ -97,53 +90,15 @@ def _symbol(key: str) -> str:
 
 
 def _cached_object(kernel: Kernel) -> bytes:
-    path = _entry_of(kernel)
-    found = _read_entry(path) if path else None
+    found = _SHELF.read(_entry(kernel))
     if found is None:
         found = compile_object(kernel)
-        if path:
-            # A full or read-only disk costs the next start time, nothing else.
-            with suppress(OSError):
-                write_atomically(path, hashlib.sha256(found).digest() + found)
-                _trim(path.parent)
+        _SHELF.write(_entry(kernel), found)
     return found
 
 
-@cache
-def _trim(folder: Path) -> None:
-    """Once in a process that writes: let go of the oldest entries where there are very many, and of
-    what processes that were stopped have left half written."""
-    for path in folder.glob(".*.o.*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()
-    entries = sorted(folder.glob("*.o"), key=lambda path: path.stat().st_mtime)
-    if len(entries) > _MOST_ENTRIES:
-        for path in entries[: len(entries) - _MOST_ENTRIES // 2]:
-            path.unlink(missing_ok=True)
-
-
-def _entry_of(kernel: Kernel) -> Path | None:
-    """The path of a kernel's cache entry; None where there is no cache."""
-    name = hashlib.sha256(f"{kernel.key} {_fingerprint()}".encode()).hexdigest()
-    directory = cache_directory()
-    if directory is None:
-        return None
-    folder = directory / "kernels"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError:
-        return None
-    return folder / f"{name}.o"
-
-
-def _read_entry(path: Path) -> bytes | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    digest, body = data[:_DIGEST], data[_DIGEST:]
-    return body if body and hashlib.sha256(body).digest() == digest else None
+def _entry(kernel: Kernel) -> str:
+    return f"{kernel.key} {_fingerprint()}"
 
 
 @cache

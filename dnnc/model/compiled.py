@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -83,16 +84,23 @@ def compile_graph(
     require_distinct_names(graph)
     if not graph.symbols:
         return _Interpreted(graph)
-    from dnnc.program.executable import Executable
+    from dnnc.program.kept import executables
     from dnnc.program.precompile import get_ready
+    from dnnc.program.team import default_threads
 
     get_ready()
     if memory is None:
-        return Executable(optimize(graph), threads)
-    from dnnc.program.footprint import memory_budget
+        return executables(graph, lambda: (optimize(graph),), "whole", threads)[0]
+    threads, limit = threads or default_threads(), memory
 
-    budget = memory_budget(memory.bytes, graph, memory.batch, threads, memory.span)
-    return Executable(optimize(graph, budget=budget), threads)
+    def within_limit() -> tuple[Graph]:
+        from dnnc.program.footprint import memory_budget
+
+        budget = memory_budget(limit.bytes, graph, limit.batch, threads, limit.span)
+        return (optimize(graph, budget=budget),)
+
+    recipe = f"{limit.bytes} bytes for {limit.batch} on {threads}"
+    return executables(graph, within_limit, recipe, threads)[0]
 
 
 def require_distinct_names(graph: Graph, span: Span | None = None) -> None:
@@ -157,21 +165,20 @@ class Predictor:
 
     def __init__(self, graph: Graph, arena: Arena, threads: int | None) -> None:
         require_distinct_names(graph)
-        from dnnc.program.executable import Executable
-        from dnnc.program.precompile import helped
+        from dnnc.program.kept import executables
 
-        before, after = optimize_split(graph)
+        make = partial(optimize_split, graph)
+        prepare, self._run = executables(graph, make, "split", threads)
+        self._prepare = prepare if prepare.graph.outputs else None
         self.arguments = Arguments(graph)
-        self._scalars = [item.name for item in after.inputs if item.role == "scalar"]
-        self._weights = {item.name: arena.arrays[item.name] for item in before.inputs}
+        inputs = self._run.graph.inputs
+        self._scalars = [item.name for item in inputs if item.role == "scalar"]
+        self._weights = {item.name: arena.arrays[item.name] for item in prepare.graph.inputs}
         self._arena, self._version = arena, -1
-        with helped(after):
-            self._prepare = Executable(before, threads) if before.outputs else None
-            self._run = Executable(after, threads)
         self._run.hold(
             {
                 item.name: arena.arrays[item.name]
-                for item in after.inputs
+                for item in inputs
                 if item.is_variable and item.name in arena.arrays
             }
         )

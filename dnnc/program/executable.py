@@ -35,7 +35,7 @@ _LEAST_SECONDS = 5e-8
 
 
 class Executable:
-    """A compiled graph.
+    """A compiled graph, or a plan of one.
 
     `executable(inputs)` takes an array for each input and returns those outputs that are no
     updates, as fresh arrays. Updated inputs are written in place: they must be arrays of the exact
@@ -43,12 +43,13 @@ class Executable:
     each combination of sizes. Any number of threads gives the same bits.
     """
 
-    def __init__(self, graph: Graph, threads: int | None = None) -> None:
+    def __init__(self, program: Graph | Plan, threads: int | None = None) -> None:
         load_lowerings()
+        graph = program.graph if isinstance(program, Plan) else program
         self.graph = graph
         self.threads = threads or default_threads()
         with helped(graph) as start:
-            self.plan: Plan = make_plan(graph)
+            self.plan = program if isinstance(program, Plan) else make_plan(program)
             kernels = from_both_ends(needed_kernels(self.plan))
             start(kernels)
             loaded = load_kernels(kernels)

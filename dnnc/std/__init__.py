@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from functools import lru_cache
 from pathlib import Path
 
+import dnnc.syntax
+from dnnc.cache import Shelf, sources_digest
 from dnnc.diagnostics import Source
+from dnnc.syntax import tree
+from dnnc.syntax.parse import parse
+from dnnc.syntax.tables import grammar_path
 
-__all__ = ["library_sources"]
+__all__ = ["library_items", "library_sources"]
+
+_SHELF = Shelf("library", ".tree", most=20)
 
 
 @lru_cache(maxsize=1)
@@ -17,3 +26,19 @@ def library_sources() -> tuple[Source, ...]:
     return tuple(
         Source(f"std/{path.name}", path.read_text("utf-8")) for path in sorted(folder.glob("*.dnn"))
     )
+
+
+@lru_cache(maxsize=1)
+def library_items() -> tuple[tree.Item, ...]:
+    """Every definition of the library, from the cache where a process has parsed it before."""
+    parser = sources_digest(Path(dnnc.syntax.__file__).parent), grammar_path().read_bytes()
+    texts = [(source.name, source.text) for source in library_sources()]
+    key = repr((sys.version_info, parser, texts))
+    entry = _SHELF.read(key)
+    if entry is None:
+        entry = pickle.dumps(
+            tuple(item for source in library_sources() for item in parse(source).items)
+        )
+        _SHELF.write(key, entry)
+    items: tuple[tree.Item, ...] = pickle.loads(entry)
+    return items

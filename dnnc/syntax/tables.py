@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dnnc.cache import cache_directory, write_atomically
+from dnnc.cache import Shelf
 
 __all__ = ["STARTS", "Rule", "Tables", "compile_grammar", "grammar_path", "load_tables"]
 
@@ -24,6 +24,7 @@ STARTS = ("start", "expression")
 
 #: Raised by one whenever the layout of the cached data changes.
 FORMAT = 1
+_SHELF = Shelf("parser", ".json", most=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,12 @@ def grammar_path() -> Path:
 def load_tables() -> Tables:
     """The tables from the cache, or compiled and stored there; a broken entry is made again."""
     grammar = grammar_path().read_bytes()
-    directory = cache_directory()
-    if directory is None:
-        return _unpack(compile_grammar(grammar.decode()))
-    entry = directory / f"parser-{_key(grammar)}.json"
-    data = _read_entry(entry)
-    if data is None:
-        data = compile_grammar(grammar.decode())
-        _write_entry(entry, data)
-    return _unpack(data)
+    key = _key(grammar)
+    entry = _SHELF.read(key)
+    if entry is None:
+        entry = json.dumps(compile_grammar(grammar.decode()), separators=(",", ":")).encode()
+        _SHELF.write(key, entry)
+    return _unpack(json.loads(entry))
 
 
 def compile_grammar(grammar: str, strict: bool = False) -> dict[str, Any]:
@@ -159,25 +157,4 @@ def _key(grammar: bytes) -> str:
         # The file holds Lark's version; importing Lark to ask for it would cost what is saved.
         digest.update(Path(spec.origin).read_bytes())
     digest.update(f"{sys.version_info[:3]} {FORMAT}".encode())
-    return digest.hexdigest()[:24]
-
-
-def _read_entry(path: Path) -> dict[str, Any] | None:
-    """The data behind its digest, or None where the entry is missing or damaged."""
-    try:
-        digest, payload = path.read_bytes().split(b"\n", 1)
-    except (OSError, ValueError):
-        return None
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
-        return None
-    data: dict[str, Any] = json.loads(payload)
-    return data
-
-
-def _write_entry(path: Path, data: dict[str, Any]) -> None:
-    payload = json.dumps(data, separators=(",", ":")).encode()
-    try:
-        write_atomically(path, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-    except OSError:
-        # A full or read-only disk costs the next run its head start, nothing else.
-        return
+    return digest.hexdigest()

@@ -26,6 +26,7 @@ __all__ = [
     "Question",
     "asked",
     "batch",
+    "batch_size",
     "choose",
     "decision",
     "depends_on_batch",
@@ -51,6 +52,13 @@ class Decision:
     candidates: Callable[[Case], Sequence[int]]
     rule: Callable[[Case], int]
     graph: Callable[[Case, int], Graph]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _registered, (self.name,)
+
+
+def _registered(name: str) -> Decision:
+    return DECISIONS[name]
 
 
 #: Every decision by name.
@@ -112,15 +120,26 @@ def batch(size: int | None) -> Iterator[None]:
         _BATCH.reset(token)
 
 
+def batch_size() -> int | None:
+    """The size of batches that programs are compiled for at present, where it is known."""
+    return _BATCH.get()
+
+
 @contextmanager
 def asked() -> Iterator[dict[Question, None]]:
-    """The questions that are asked while inside, in their order, each once."""
+    """The questions that are asked while inside, in their order, each once.
+
+    Whoever listens outside hears of them afterwards.
+    """
+    outside = _ASKED.get()
     questions: dict[Question, None] = {}
     token = _ASKED.set(questions)
     try:
         yield questions
     finally:
         _ASKED.reset(token)
+        if outside is not None:
+            outside.update(questions)
 
 
 def choose(question: Question) -> int:

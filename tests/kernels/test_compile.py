@@ -141,26 +141,6 @@ def test_loops_vectorize() -> None:
     assert assembly
 
 
-def test_what_stopped_processes_left_is_removed(tmp_path: Path) -> None:
-    old, new, entry = (tmp_path / name for name in (".a.o.x1", ".b.o.x2", "c.o"))
-    for path in (old, new, entry):
-        path.write_bytes(b"")
-    for path in (old, entry):
-        os.utime(path, (0, 0))
-    compiling._trim(tmp_path)
-    assert sorted(tmp_path.iterdir()) == [new, entry]
-
-
-def test_very_many_entries_are_trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "_MOST_ENTRIES", 10)
-    for k in range(12):
-        path = tmp_path / f"{k}.o"
-        path.write_bytes(b"x")
-        os.utime(path, (k, k))
-    compiling._trim(tmp_path)
-    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [7, 8, 9, 10, 11]
-
-
 def test_only_the_kernel_itself_is_visible_to_the_linker() -> None:
     def build() -> Callable[[int, int, int], int]:
         from dnnc.kernels.intrinsics import slot

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dnnc.cache import cache_directory, write_atomically
+from dnnc import std
+from dnnc.cache import Shelf, _trim, cache_directory, write_atomically
 from dnnc.syntax import tables
 
 
@@ -65,7 +66,7 @@ def test_files_are_written_whole(tmp_path: Path) -> None:
 
 def test_tables_are_read_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = tables.load_tables()
-    assert len(list(cache.glob("parser-*.json"))) == 1
+    assert len(list(cache.glob("parser/*.json"))) == 1
     tables.load_tables.cache_clear()
     monkeypatch.setattr(tables, "compile_grammar", None)
     assert tables.load_tables() == made
@@ -74,7 +75,7 @@ def test_tables_are_read_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("damage", [b"", b"{}", b"x\n{}", b"\xff" * 100])
 def test_a_broken_entry_is_made_again(cache: Path, damage: bytes) -> None:
     tables.load_tables()
-    (entry,) = cache.glob("parser-*.json")
+    (entry,) = cache.glob("parser/*.json")
     entry.write_bytes(damage)
     tables.load_tables.cache_clear()
     made = tables.load_tables()
@@ -86,7 +87,7 @@ def test_a_broken_entry_is_made_again(cache: Path, damage: bytes) -> None:
 
 def test_a_damaged_entry_is_made_again(cache: Path) -> None:
     tables.load_tables()
-    (entry,) = cache.glob("parser-*.json")
+    (entry,) = cache.glob("parser/*.json")
     whole = entry.read_bytes()
     for broken in (whole[:-10], whole.replace(b"EQUAL", b"EQUAK", 1)):
         entry.write_bytes(broken)
@@ -99,8 +100,31 @@ def test_a_folder_that_cannot_be_written(cache: Path, monkeypatch: pytest.Monkey
     def fail(path: Path, data: bytes) -> None:
         raise PermissionError(path)
 
-    monkeypatch.setattr(tables, "write_atomically", fail)
+    monkeypatch.setattr("dnnc.cache.write_atomically", fail)
     assert tables.load_tables().rules
+
+
+def test_entries_are_found_by_their_keys(cache: Path) -> None:
+    shelf = Shelf("things", ".bin", most=10)
+    assert shelf.read("a") is None
+    shelf.write("a", b"one")
+    shelf.write("b", b"two")
+    assert (shelf.read("a"), shelf.read("b")) == (b"one", b"two")
+    assert len(list(cache.glob("things/*.bin"))) == 2
+
+
+def test_without_a_cache_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNNC_CACHE", "off")
+    shelf = Shelf("things", ".bin", most=10)
+    shelf.write("a", b"one")
+    assert shelf.read("a") is None
+
+
+def test_the_library_is_parsed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = std.library_items.__wrapped__()
+    assert made == std.library_items()
+    monkeypatch.setattr(std, "parse", None)
+    assert std.library_items.__wrapped__() == made
 
 
 def test_a_warm_start_imports_no_lark(cache: Path) -> None:
@@ -110,3 +134,22 @@ def test_a_warm_start_imports_no_lark(cache: Path) -> None:
         "parse(Source('x', 'const a = 1')); assert 'lark' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_stopped_processes_left_is_removed(tmp_path: Path) -> None:
+    old, new, entry = (tmp_path / name for name in (".a.o.x1", ".b.o.x2", "c.o"))
+    for path in (old, new, entry):
+        path.write_bytes(b"")
+    for path in (old, entry):
+        os.utime(path, (0, 0))
+    _trim(tmp_path, ".o", 10)
+    assert sorted(tmp_path.iterdir()) == [new, entry]
+
+
+def test_very_many_entries_are_trimmed(tmp_path: Path) -> None:
+    for k in range(12):
+        path = tmp_path / f"{k}.o"
+        path.write_bytes(b"x")
+        os.utime(path, (k, k))
+    _trim(tmp_path, ".o", 10)
+    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [7, 8, 9, 10, 11]
