@@ -1,7 +1,7 @@
 """Help for a cold start: a second process compiles some of a program's kernels.
 
 It is started as soon as the cache turns out to be empty, and imports numba and compiles what every
-program needs, while the first process is still at its passes. Then it is given the graph as text,
+program needs, while the first process is still at its passes. Then it is given the graph, pickled,
 makes the same plan, and puts kernels into the disk cache from the last to the first, until the
 first process, which begins with the first, has them all and stops it.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import pickle
 import select
 import subprocess
 import sys
@@ -47,13 +48,17 @@ class _Helper:
 
     def give(self, graph: Graph) -> None:
         """Have it compile for a graph until `release`."""
-        from dnnc.ir.text import print_graph
+        data = pickle.dumps(graph)
+        # It may be importing still, and what a pipe holds is less than a large graph.
+        threading.Thread(
+            target=self._write, args=(b"%d\n" % len(data) + data,), daemon=True
+        ).start()
 
-        text = print_graph(graph).encode()
+    def _write(self, data: bytes) -> None:
         assert self.process.stdin is not None
         # Without help the program is the same, only later.
-        with suppress(OSError):
-            self.process.stdin.write(b"%d\n" % len(text) + text)
+        with suppress(OSError, ValueError):
+            self.process.stdin.write(data)
             self.process.stdin.flush()
 
     def release(self) -> None:
@@ -130,23 +135,22 @@ def from_both_ends(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 
 def main() -> None:
-    """Compile for the process that writes a graph, behind a line with the length of its text."""
+    """Compile for the process that writes a graph, behind a line with the length of its pickle."""
     # A process that soon ends need not tidy up.
     gc.disable()
     for kernel in team_kernels():
         prepare_kernel(kernel)
     # The first process has not come to its plan yet: what ours will need is imported meanwhile.
-    from dnnc.ir.text import parse_graph
     from dnnc.kernels.load import load_lowerings
     from dnnc.program.plan import make_plan
     from dnnc.program.show import needed_kernels
 
     load_lowerings()
     pipe = sys.stdin.buffer
-    text = pipe.read(int(pipe.readline() or b"0")).decode()
-    if not text:
+    data = pipe.read(int(pipe.readline() or b"0"))
+    if not data:
         return
-    kernels = from_both_ends(needed_kernels(make_plan(parse_graph(text))))
+    kernels = from_both_ends(needed_kernels(make_plan(pickle.loads(data))))
     for kernel in reversed(kernels):
         if select.select([pipe], [], [], 0)[0]:
             return

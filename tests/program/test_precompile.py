@@ -1,6 +1,7 @@
 """A second process compiles the same kernels that the first one needs."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 from dnnc import ops
 from dnnc.ir.dims import dim
 from dnnc.ir.graph import Graph, Input, Output, Value
-from dnnc.ir.text import print_graph
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.compile import missing_kernels
@@ -29,7 +29,7 @@ def graph() -> Graph:
     return optimize(Graph("f", (Input("x", x, "data"),), outputs))
 
 
-def run_helper(text: str, folder: Path, close: bool) -> None:
+def run_helper(graph: Graph, folder: Path, close: bool) -> None:
     """Run the second process on a graph, and end when it does or close its pipe at once."""
     paths = {"DNNC_CACHE": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
@@ -38,7 +38,8 @@ def run_helper(text: str, folder: Path, close: bool) -> None:
         env=os.environ | paths,
     ) as process:
         assert process.stdin is not None
-        process.stdin.write(b"%d\n" % len(text) + text.encode())
+        data = pickle.dumps(graph)
+        process.stdin.write(b"%d\n" % len(data) + data)
         process.stdin.flush()
         if close:
             process.stdin.close()
@@ -51,7 +52,7 @@ def test_the_helper_makes_the_same_plan(tmp_path: Path, monkeypatch: pytest.Monk
     program = graph()
     missing = missing_kernels([*needed_kernels(make_plan(program)), *team_kernels()])
     assert missing
-    run_helper(print_graph(program), tmp_path, close=False)
+    run_helper(program, tmp_path, close=False)
     assert missing_kernels(missing) == []
 
 
@@ -59,7 +60,7 @@ def test_the_helper_ends_when_the_first_process_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DNNC_CACHE", str(tmp_path))
-    run_helper(print_graph(graph()), tmp_path, close=True)
+    run_helper(graph(), tmp_path, close=True)
     assert len(list(tmp_path.rglob("*.o"))) == len(team_kernels())
 
 
