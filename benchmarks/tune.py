@@ -23,8 +23,7 @@ from dnnc.passes.pipeline import optimize, optimize_split
 from dnnc.tuning.decisions import Question
 from dnnc.tuning.tables import write_shipped
 
-#: Channels with the size of the images that usually have as many, and the sizes of batches, of
-#: which the first is for predictions alone.
+#: Channels with the size of the images that usually have as many, and the sizes of batches.
 SHAPES = (
     (16, 32),
     (32, 32),
@@ -75,8 +74,7 @@ def _grid() -> Iterator[tuple[Question, int]]:
                     "wide": size,
                 }
                 question = Question(METHOD, tuple(fields.items()), dim("batch"))
-                batches = BATCHES if step == "predict" else BATCHES[1:]
-                yield from ((question, count) for count in batches)
+                yield from ((question, count) for count in BATCHES)
 
 
 def _say(timing: Timing) -> None:
