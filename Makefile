@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 EXAMPLES := $(wildcard examples/*.dnn)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow peers lint types format docs examples dist clean
+.PHONY: help demo test slow peers lint types format docs grammar examples dist clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -41,6 +41,9 @@ format: $(VENV)/.dev ## lay out Python and .dnn files
 
 docs: $(VENV)/.dev ## rewrite the pages that are made from the code
 	$(BIN)/python docs/generate.py
+
+grammar: $(VENV)/.dev ## make the parser's tables anew
+	$(BIN)/python -m dnnc.syntax.tables
 
 examples: $(VENV)/.installed ## run every example
 	.ci/examples $(BIN)/dnnc

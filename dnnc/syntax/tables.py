@@ -1,30 +1,26 @@
-"""The LALR tables of `grammar/dnnc.lark`: made by Lark once, kept as JSON in the cache.
+"""The LALR tables of `grammar/dnnc.lark`, as Lark makes them and `tables.json` ships them.
 
-Lark compiles the grammar; the tables are plain data that `machine` interprets. A run that finds
-them in the cache imports no Lark.
+    python -m dnnc.syntax.tables    # make the shipped file anew, after the grammar has changed
+
+The tables are plain data that `machine` interprets, with the digest of the grammar that they are
+of. A grammar that is being worked on has another one: then Lark compiles it in each process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from dnnc.cache import Shelf
 
 __all__ = ["STARTS", "Rule", "Tables", "compile_grammar", "grammar_path", "load_tables"]
 
 #: The symbols a text may be parsed as.
 STARTS = ("start", "expression")
 
-#: Raised by one whenever the layout of the cached data changes.
-FORMAT = 1
-_SHELF = Shelf("parser", ".json", most=20)
+_SHIPPED = Path(__file__).with_name("tables.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +65,12 @@ def grammar_path() -> Path:
 
 @lru_cache(maxsize=1)
 def load_tables() -> Tables:
-    """The tables from the cache, or compiled and stored there; a broken entry is made again."""
+    """The tables of the grammar as it is."""
     grammar = grammar_path().read_bytes()
-    key = _key(grammar)
-    entry = _SHELF.read(key)
-    if entry is None:
-        entry = json.dumps(compile_grammar(grammar.decode()), separators=(",", ":")).encode()
-        _SHELF.write(key, entry)
-    return _unpack(json.loads(entry))
+    data = json.loads(_SHIPPED.read_bytes())
+    if data["grammar"] != _digest(grammar):
+        data = compile_grammar(grammar.decode())
+    return _unpack(data)
 
 
 def compile_grammar(grammar: str, strict: bool = False) -> dict[str, Any]:
@@ -95,22 +89,40 @@ def compile_grammar(grammar: str, strict: bool = False) -> dict[str, Any]:
             rules[key] = len(packed)
             packed.append(_pack_rule(entry))
     names = table["tokens"]
-    states = [
-        {
+    automaton = {
+        number: {
             names[symbol]: _action(action, rules)
-            for symbol, action in table["states"][number].items()
+            for symbol, action in sorted(state.items(), key=lambda item: names[item[0]])
         }
-        for number in range(len(table["states"]))
+        for number, state in table["states"].items()
+    }
+    # Lark's numbers differ from run to run; these follow from the grammar.
+    order = _order(automaton, [table["start_states"][start] for start in STARTS])
+    states = [
+        {symbol: order[to] if to >= 0 else to for symbol, to in automaton[number].items()}
+        for number in order
     ]
     terminals = [entry for entry in memo.values() if entry["__type__"] == "TerminalDef"]
     return {
         "rules": packed,
         "states": states,
-        "starts": table["start_states"],
-        "ends": table["end_states"],
+        "starts": {start: order[table["start_states"][start]] for start in STARTS},
+        "ends": {start: order[table["end_states"][start]] for start in STARTS},
         "patterns": _terminals(terminals, "PatternRE", lambda name, text: (name, text)),
         "literals": _terminals(terminals, "PatternStr", lambda name, text: (text, name)),
     }
+
+
+def _order(automaton: dict[int, dict[str, int]], starts: list[int]) -> dict[int, int]:
+    """A number for each state, in the order in which a walk from the first ones meets them."""
+    found = {number: k for k, number in enumerate(starts)}
+    waiting = list(starts)
+    for number in waiting:
+        for to in automaton[number].values():
+            if to >= 0 and to not in found:
+                found[to] = len(found)
+                waiting.append(to)
+    return found
 
 
 def _terminals(terminals: list[dict[str, Any]], kind: str, entry: Any) -> dict[str, str]:
@@ -149,12 +161,24 @@ def _unpack(data: dict[str, Any]) -> Tables:
     )
 
 
-def _key(grammar: bytes) -> str:
-    """Everything the tables depend on: the grammar, Lark, Python and this module's format."""
-    digest = hashlib.sha256(grammar)
-    spec = find_spec("lark")
-    if spec is not None and spec.origin is not None:
-        # The file holds Lark's version; importing Lark to ask for it would cost what is saved.
-        digest.update(Path(spec.origin).read_bytes())
-    digest.update(f"{sys.version_info[:3]} {FORMAT}".encode())
-    return digest.hexdigest()
+def _digest(grammar: bytes) -> str:
+    return hashlib.sha256(grammar).hexdigest()
+
+
+def main() -> None:
+    """Write the shipped tables."""
+    grammar = grammar_path().read_bytes()
+    data = {"grammar": _digest(grammar), **compile_grammar(grammar.decode())}
+    # A line for each state, so that changes can be seen.
+    parts = [f'"{name}": {_lines(value)}' for name, value in data.items()]
+    _SHIPPED.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def _lines(value: object) -> str:
+    if not isinstance(value, list):
+        return json.dumps(value)
+    return "[\n" + ",\n".join(json.dumps(item, separators=(",", ":")) for item in value) + "\n]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,24 +1,14 @@
-"""The cache folder, and the parser's tables in it."""
+"""The cache folder, and the entries in it."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dnnc import std
 from dnnc.cache import Shelf, _trim, cache_directory, write_atomically
-from dnnc.syntax import tables
-
-
-@pytest.fixture(autouse=True)
-def fresh_tables() -> object:
-    tables.load_tables.cache_clear()
-    yield
-    tables.load_tables.cache_clear()
 
 
 @pytest.fixture
@@ -50,7 +40,6 @@ def test_no_cache_where_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for place in (file, file / "below"):
         monkeypatch.setenv("DNNC_CACHE", str(place))
         assert cache_directory() is None
-        assert tables.load_tables().rules
 
 
 def test_files_are_written_whole(tmp_path: Path) -> None:
@@ -64,36 +53,17 @@ def test_files_are_written_whole(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a", "folder"]
 
 
-def test_tables_are_read_back(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tables.load_tables()
-    assert len(list(cache.glob("parser/*.json"))) == 1
-    tables.load_tables.cache_clear()
-    monkeypatch.setattr(tables, "compile_grammar", None)
-    assert tables.load_tables() == made
-
-
-@pytest.mark.parametrize("damage", [b"", b"{}", b"x\n{}", b"\xff" * 100])
-def test_a_broken_entry_is_made_again(cache: Path, damage: bytes) -> None:
-    tables.load_tables()
-    (entry,) = cache.glob("parser/*.json")
-    entry.write_bytes(damage)
-    tables.load_tables.cache_clear()
-    made = tables.load_tables()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "compile_grammar", None)
-        tables.load_tables.cache_clear()
-        assert tables.load_tables() == made
-
-
-def test_a_damaged_entry_is_made_again(cache: Path) -> None:
-    tables.load_tables()
-    (entry,) = cache.glob("parser/*.json")
+@pytest.mark.parametrize("damage", [b"", b"short", b"\xff" * 100])
+def test_a_broken_entry_is_none(cache: Path, damage: bytes) -> None:
+    shelf = Shelf("things", ".bin", most=10)
+    shelf.write("a", b"one" * 20)
+    (entry,) = cache.glob("things/*.bin")
     whole = entry.read_bytes()
-    for broken in (whole[:-10], whole.replace(b"EQUAL", b"EQUAK", 1)):
+    for broken in (damage, whole[:-1], whole.replace(b"eone", b"eOne", 1), whole + b"x"):
         entry.write_bytes(broken)
-        tables.load_tables.cache_clear()
-        assert "EQUAL" in tables.load_tables().literals.values()
-        assert entry.read_bytes() != broken
+        assert shelf.read("a") is None
+    entry.write_bytes(whole)
+    assert shelf.read("a") == b"one" * 20
 
 
 def test_a_folder_that_cannot_be_written(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +71,9 @@ def test_a_folder_that_cannot_be_written(cache: Path, monkeypatch: pytest.Monkey
         raise PermissionError(path)
 
     monkeypatch.setattr("dnnc.cache.write_atomically", fail)
-    assert tables.load_tables().rules
+    shelf = Shelf("things", ".bin", most=10)
+    shelf.write("a", b"one")
+    assert shelf.read("a") is None
 
 
 def test_entries_are_found_by_their_keys(cache: Path) -> None:
@@ -125,15 +97,6 @@ def test_the_library_is_parsed_once(cache: Path, monkeypatch: pytest.MonkeyPatch
     assert made == std.library_items()
     monkeypatch.setattr(std, "parse", None)
     assert std.library_items.__wrapped__() == made
-
-
-def test_a_warm_start_imports_no_lark(cache: Path) -> None:
-    tables.load_tables()
-    code = (
-        "import sys; from dnnc.diagnostics import Source; from dnnc.syntax.parse import parse; "
-        "parse(Source('x', 'const a = 1')); assert 'lark' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_stopped_processes_left_is_removed(tmp_path: Path) -> None:
