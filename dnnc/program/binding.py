@@ -1,4 +1,4 @@
-"""A plan for given sizes: instructions, the contents of slots, offsets in the arena."""
+"""A plan for given sizes: instructions for the driver, and the slots that they read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnnc.ir.dims import Dim
 from dnnc.kernels.abi import Argument, Buffer, Call, Integer, Scratch
 from dnnc.kernels.driver import (
     ALONE,
@@ -24,24 +23,12 @@ from dnnc.kernels.driver import (
 from dnnc.program.aliases import bytes_of
 from dnnc.program.arrangement import Arrangement, arrangement, cuts_of
 from dnnc.program.barriers import Barriers, Span
-from dnnc.program.locations import (
-    Both,
-    CallItem,
-    Item,
-    Location,
-    LoopItem,
-    Moving,
-    Piecewise,
-    Place,
-    Storage,
-)
+from dnnc.program.locations import CallItem, Item, Location, LoopItem, Piecewise
 from dnnc.program.pieces import Cut, is_spread
 from dnnc.program.plan import Plan
+from dnnc.program.slots import FIXED, Patch, Slots, settled
 
-__all__ = ["ARENA", "FIXED", "Binding", "Step", "bind", "cost"]
-
-#: Roots that slots are relative to; those of inputs and outputs follow in order of the storages.
-FIXED, ARENA = 0, 1
+__all__ = ["Binding", "Step", "bind", "cost"]
 
 #: A call that takes less time than a barrier or two is done by one thread. Seconds.
 _SERIAL_SECONDS = 1.5e-6
@@ -86,7 +73,7 @@ class Binding:
 
     def address(self, location: Location, roots: Sequence[int]) -> int:
         """The address of a value of the outermost level."""
-        place = _settled(location, self.sizes)
+        place = settled(location, self.sizes)
         root, offset = self.places[id(place.storage)]
         return roots[root] + offset + place.offset.evaluate(self.sizes)
 
@@ -103,21 +90,6 @@ def bind(
     With `whole` every call does the whole batch, so that values are there when a step is done.
     """
     return _Binder(plan, addresses, sizes, threads, whole).bind()
-
-
-def _chosen(location: Both, sizes: Mapping[str, int]) -> Location:
-    rounds = location.rounds.evaluate(sizes)
-    if rounds <= 0:
-        return location.none
-    return location.odd if rounds % 2 else location.even
-
-
-def _settled(location: Location, sizes: Mapping[str, int]) -> Place:
-    """The place of a value of the outermost level."""
-    while isinstance(location, Both):
-        location = _chosen(location, sizes)
-    assert isinstance(location, Place)
-    return location
 
 
 def cost(call: Call, sizes: Mapping[str, int]) -> tuple[int, int, float]:
@@ -153,22 +125,15 @@ class _Binder:
         self.plan, self.addresses, self.sizes, self.threads = plan, addresses, sizes, threads
         self.cuts = {} if whole else cuts_of(plan, sizes, threads)
         self.arrangement = arrangement(plan, sizes, threads, self.cuts)
+        self.slots = Slots(plan.storages, sizes, self.arrangement, threads)
         self.table: list[int] = []
-        #: Patches of each loop, and where its instruction stands.
-        self.patches: dict[int, list[tuple[int, int, int, int, int]]] = {}
+        #: Where the instruction of each loop stands.
         self.loops: dict[int, int] = {}
-        self.slots: list[tuple[int, int, int]] = []
-        self.hidden: dict[tuple[int, int, int], int] = {}
-        self.keep: list[np.ndarray] = []
-        self.places: dict[int, tuple[int, int]] = {}
-        self.roots = 2
         self.seconds = 0.0
         self.rounds = 1
         self.barriers = Barriers()
 
     def bind(self) -> Binding:
-        for storage in self.plan.storages:
-            self.place(storage)
         emitted: list[Step | _Part] = []
         for item in self.plan.items:
             if not isinstance(item, Piecewise):
@@ -180,7 +145,7 @@ class _Binder:
         stop = len(self.table)
         patches = self.flat_patches()
         steps = [self.part_step(s) if isinstance(s, _Part) else s for s in emitted]
-        which, offsets, strides = np.array(self.slots or [(0, 0, 0)], np.int64).T.copy()
+        which, offsets, strides = self.slots.arrays()
         return Binding(
             self.sizes,
             np.array(self.table or [0], np.int64),
@@ -192,72 +157,14 @@ class _Binder:
             steps,
             self.arrangement.layout.peak,
             self.arrangement,
-            self.places,
-            self.keep,
+            self.slots.places,
+            self.slots.keep,
             self.seconds,
         )
 
-    # Memory.
-
-    def size(self, size: Dim) -> int:
-        return max(0, size.evaluate(self.sizes))
-
-    def place(self, storage: Storage) -> None:
-        if storage.kind in ("input", "output"):
-            self.places[id(storage)] = (self.roots, 0)
-            self.roots += 1
-        elif storage.kind in ("constant", "size"):
-            array = storage.array
-            if array is None:
-                assert storage.size is not None
-                op = storage.size
-                array = np.array([op.dim.evaluate(self.sizes)], op.dtype.numpy)
-            self.keep.append(array)
-            self.places[id(storage)] = (FIXED, array.ctypes.data)
-        else:
-            self.places[id(storage)] = (ARENA, self.arrangement.rooms[id(storage)].offset)
-
-    # Slots.
-
-    def slot(self, which: int, offset: int, stride: int = 0) -> int:
-        self.slots.append((which, offset, stride))
-        return len(self.slots) - 1
-
-    def fixed(self, place: Place) -> tuple[int, int, int]:
-        root, offset = self.places[id(place.storage)]
-        room = self.arrangement.rooms.get(id(place.storage))
-        stride = room.stride if room else 0
-        return root, offset + place.offset.evaluate(self.sizes), stride
-
-    def fill(self, slot: int, location: Location) -> None:
-        """Make a slot hold an address, by its first contents or by a patch of a loop."""
-        if isinstance(location, Both):
-            self.fill(slot, _chosen(location, self.sizes))
-        elif isinstance(location, Place):
-            self.slots[slot] = self.fixed(location)
-        else:
-            first, even, odd = (
-                self.hide(part) for part in (location.first, location.even, location.odd)
-            )
-            stride = location.stride.evaluate(self.sizes)
-            self.patches[id(location.loop)].append((slot, first, even, odd, stride))
-
-    def hide(self, location: Location) -> int:
-        """A slot of no call that holds an address for patches to begin from."""
-        if isinstance(location, Both):
-            return self.hide(_chosen(location, self.sizes))
-        if isinstance(location, Moving):
-            slot = self.slot(FIXED, 0)
-            self.fill(slot, location)
-            return slot
-        fixed = self.fixed(location)
-        if fixed not in self.hidden:
-            self.hidden[fixed] = self.slot(*fixed)
-        return self.hidden[fixed]
-
     def flat_patches(self) -> np.ndarray:
-        flat: list[tuple[int, int, int, int, int]] = []
-        for loop, patches in self.patches.items():
+        flat: list[Patch] = []
+        for loop, patches in self.slots.patches.items():
             start = self.loops[loop]
             self.table[start + 4 : start + 6] = [len(flat), len(patches)]
             flat += patches
@@ -268,7 +175,7 @@ class _Binder:
     def emit_group(self, group: Piecewise, how: Cut) -> list[_Part]:
         """Append a loop over pieces of the batch that threads share, and calls for the rest."""
         start = self.open_loop(SHARE, group, how.rounds)
-        patches, done = self.patches[id(group)], how.rounds * how.each
+        patches, done = self.slots.patches[id(group)], how.rounds * how.each
         pieces, ranges = [], []
         for item in group.items:
             before = len(patches)
@@ -284,12 +191,11 @@ class _Binder:
         """Append a call that a thread does for the `count` examples of a round. The instruction."""
         base = self.integers(item, {**self.sizes, group.symbol: count})
         for k, location in item.locations.items():
-            place = _settled(location, self.sizes)
-            self.slots[base + k] = self.fixed(place)
+            place = settled(location, self.sizes)
+            self.slots.put(base + k, place)
             size = count * self.example(item.call.arguments[k], group)
             if size and place.storage.group is not group:
-                hidden = self.hide(place)
-                self.patches[id(group)].append((base + k, hidden, hidden, hidden, size))
+                self.slots.move(base + k, place, group, size)
         return self.instruction(item, base, ALONE)
 
     def emit_rest(self, item: CallItem, group: Piecewise, count: int, first: int) -> list[int]:
@@ -298,14 +204,13 @@ class _Binder:
         sizes = {**self.sizes, group.symbol: count}
         base = self.integers(item, sizes)
         for k, location in item.locations.items():
-            argument, place = item.call.arguments[k], _settled(location, self.sizes)
-            root, offset, stride = self.fixed(place)
+            argument, place = item.call.arguments[k], settled(location, self.sizes)
+            own = isinstance(argument, Scratch) and argument.per_thread
             if place.storage.group is not group:
-                offset += first * self.example(argument, group)
-            elif not (isinstance(argument, Scratch) and argument.per_thread):
+                self.slots.put(base + k, place, first * self.example(argument, group))
+            else:
                 # What threads share lies where the first one has its pieces.
-                stride = 0
-            self.slots[base + k] = (root, offset, stride)
+                self.slots.put(base + k, place, shared=not own)
         return self.instruction(item, base, self.flags(item, cost(item.call, sizes)[2]))
 
     def integers(self, item: CallItem, sizes: Mapping[str, int]) -> int:
@@ -313,7 +218,7 @@ class _Binder:
         base = len(self.slots)
         for argument in item.call.arguments:
             size = argument.size.evaluate(sizes) if isinstance(argument, Integer) else 0
-            self.slot(FIXED, size)
+            self.slots.add(FIXED, size)
         return base
 
     def instruction(self, item: CallItem, base: int, flags: int) -> list[int]:
@@ -357,7 +262,7 @@ class _Binder:
             return 0, 0
         base = self.integers(item, self.sizes)
         for k, location in item.locations.items():
-            self.fill(base + k, location)
+            self.slots.fill(base + k, location)
         flops, moved, seconds = cost(item.call, self.sizes)
         self.seconds += seconds * self.rounds
         self.instruction(item, base, self.flags(item, seconds))
@@ -376,19 +281,8 @@ class _Binder:
         for k, location in item.locations.items():
             argument = item.call.arguments[k]
             written = not isinstance(argument, Buffer) or argument.written
-            (writes if written else reads).extend(self.spans(location))
+            (writes if written else reads).extend(self.slots.spans(location))
         return reads, writes
-
-    def spans(self, location: Location) -> list[Span]:
-        if isinstance(location, Moving):
-            parts = (location.first, location.even, location.odd)
-            return [span for part in parts for span in self.spans(part)]
-        if isinstance(location, Both):
-            return self.spans(_chosen(location, self.sizes))
-        root, offset = self.places[id(location.storage)]
-        room = self.arrangement.rooms.get(id(location.storage))
-        size = room.bytes if room else self.size(location.storage.bytes)
-        return [(root, offset, offset + (room.stride * (self.threads - 1) if room else 0) + size)]
 
     def emit_loop(self, loop: LoopItem) -> tuple[int, int]:
         rounds = max(0, loop.rounds.evaluate(self.sizes))
@@ -405,9 +299,9 @@ class _Binder:
     def open_loop(self, kind: int, loop: LoopItem | Piecewise, rounds: int) -> int:
         """Append the instruction that begins a loop; where it stands."""
         start = self.loops[id(loop)] = len(self.table)
-        counter = self.slot(FIXED, 0)
+        counter = self.slots.add(FIXED, 0)
         self.table += [kind, rounds, 0, counter, 0, 0, 0]
-        self.patches[id(loop)] = []
+        self.slots.patches[id(loop)] = []
         self.barriers.force()
         return start
 

@@ -15,7 +15,7 @@ from dnnc.kernels.compile import load_kernels
 from dnnc.kernels.driver import Header
 from dnnc.kernels.load import load_lowerings
 from dnnc.program.arrays import aligned, empty
-from dnnc.program.binding import ARENA, Binding, Step, bind
+from dnnc.program.binding import Binding, Step, bind
 from dnnc.program.describe import describe_memory
 from dnnc.program.feeds import Feed, Feeds
 from dnnc.program.locations import CallItem, LoopItem, leaves
@@ -24,6 +24,7 @@ from dnnc.program.plan import Plan, make_plan
 from dnnc.program.precompile import from_both_ends, helped
 from dnnc.program.profile import ProfileEntry
 from dnnc.program.show import needed_kernels, show_kernels
+from dnnc.program.slots import ARENA
 from dnnc.program.team import Team, default_threads, team
 
 __all__ = ["Executable"]
