@@ -17,6 +17,8 @@ from dnnc import environment
 __all__ = ["Shelf", "cache_directory", "sources_digest", "write_atomically"]
 
 _DIGEST = 32
+#: When this process began to import the compiler, roughly.
+_STARTED = time.time()
 #: Nothing takes so long to write.
 _STALE_SECONDS = 3600
 
@@ -119,8 +121,14 @@ def _trim(folder: Path, suffix: str, most: int) -> None:
 
 @cache
 def sources_digest(folder: Path) -> str:
-    """A hash of the Python files below a folder: what they have made is stale when it changes."""
-    digest = hashlib.sha256()
+    """A hash of the Python files below a folder: what they have made is stale when it changes.
+
+    What a process that has imported older files makes is for itself alone.
+    """
+    digest, newest = hashlib.sha256(), 0.0
     for path in sorted(folder.rglob("*.py")):
         digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+        newest = max(newest, path.stat().st_mtime)
+    if newest > _STARTED:
+        digest.update(os.urandom(16))
     return digest.hexdigest()

@@ -64,6 +64,9 @@ class Constant(Operator):
         if math.prod(self.shape) == len(self.values):
             object.__setattr__(self, "values", tuple(self.array.ravel().tolist()))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _constant_of, (self.dtype, self.shape, self.array.tobytes())
+
     @cached_property
     def array(self) -> Array:
         """The values as an array of this shape and element type, which cannot be written to."""
@@ -93,6 +96,11 @@ class Constant(Operator):
 
     def __hash__(self) -> int:
         return hash(self._identity())
+
+
+def _constant_of(dtype: DType, shape: tuple[int, ...], data: bytes) -> Constant:
+    """A constant as it is pickled."""
+    return Constant(dtype, shape, tuple(np.frombuffer(data, dtype.numpy).tolist()))
 
 
 @operator

@@ -1,10 +1,11 @@
 """Programs that outlive the process: what passes and planning make of a graph is kept in the cache.
 
-An entry holds the plans of a program, pickled, and the questions about choices that its passes have
-asked. It is found by the graph, pickled too, and by everything else that decides: the sources of
-the compiler, the processor, the choices that are known. Of kernels it holds the names alone, since
-machine code has a cache of its own (`dnnc.kernels.compile`); should one be missing there, it is
-built from plans that are made anew.
+An entry is found by the graph, pickled, and by everything else that decides: the sources of the
+compiler, the processor. It holds the plans of the program, and the questions that its passes have
+asked with the answers that they got: where choices depend on the size of the batch, or other ones
+have been measured, there are several variants, of which one is taken whose answers are those of
+today. Of kernels there are the names alone, since machine code has a cache of its own
+(`dnnc.kernels.compile`); should one be missing there, it is built from plans that are made anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pickle
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +25,7 @@ import numpy as np
 
 from dnnc import environment
 from dnnc.cache import Shelf, sources_digest
+from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Graph, uncollected
 from dnnc.kernels.abi import Kernel, KernelFunction
 from dnnc.kernels.target import host, second_cache, unit_usable
@@ -30,17 +33,31 @@ from dnnc.program.executable import Executable
 from dnnc.program.plan import Plan, make_plan
 from dnnc.program.precompile import helped
 from dnnc.program.show import needed_kernels
-from dnnc.tuning.decisions import Question, asked, batch_size, choose
-from dnnc.tuning.tables import consulted
+from dnnc.tuning.decisions import Question, answer, asked, choose
 
 __all__ = ["executables", "pack", "unpack"]
 
 #: A large network takes some 100 KB.
 _SHELF = Shelf("programs", ".plan", most=500)
+#: Variants of a program that are kept, the newest, and bytes of an entry: a graph with constants
+#: larger than that is sooner compiled than read.
+_VARIANTS, _MOST_BYTES = 8, 1 << 23
 _PROTOCOL = 5
 _SOURCES = Path(__file__).parents[1]
 
 Make: TypeAlias = Callable[[], Sequence[Graph]]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The answers that passes got to their questions, and the plans that they then made, packed."""
+
+    answers: dict[Question, int]
+    plans: bytes
+
+    def fits(self) -> bool:
+        """Whether passes would make the same today."""
+        return all(answer(question) == choice for question, choice in self.answers.items())
 
 
 def executables(
@@ -55,15 +72,20 @@ def executables(
         return _compiled(make(), threads)
     key = _key(graph, recipe)
     entry = _SHELF.read(key)
-    if entry is not None:
-        plans, questions = unpack(entry, make)
-        for question in questions:
-            # Whoever listens is told what the passes would have asked.
-            choose(question)
-        return _compiled(plans, threads)
-    with asked() as noted:
+    variants: list[Variant] = pickle.loads(entry) if entry is not None else []
+    for variant in variants:
+        if variant.fits():
+            for question in variant.answers:
+                # Whoever listens is told what the passes would have asked.
+                choose(question)
+            return _compiled(unpack(variant.plans, make), threads)
+    with asked() as questions:
         made = _compiled(make(), threads)
-    _SHELF.write(key, pack([program.plan for program in made], list(noted)))
+    answers = {question: answer(question) for question in questions}
+    variants.append(Variant(answers, pack([program.plan for program in made])))
+    entry = pickle.dumps(variants[-_VARIANTS:], _PROTOCOL)
+    if len(entry) <= _MOST_BYTES:
+        _SHELF.write(key, entry)
     return made
 
 
@@ -74,26 +96,42 @@ def _compiled(parts: Sequence[Graph | Plan], threads: int | None) -> tuple[Execu
 
 
 def _key(graph: Graph, recipe: str) -> str:
-    facts = (recipe, batch_size(), host(), unit_usable(), second_cache())
-    versions = (sys.version_info, np.__version__, sources_digest(_SOURCES))
-    digest = hashlib.sha256(pickle.dumps((graph, consulted()), _PROTOCOL))
-    digest.update(repr((facts, versions)).encode())
+    file = io.BytesIO()
+    pickler = _GraphPickler(file, _PROTOCOL)
+    pickler.dump(graph)
+    processor = host(), unit_usable(), second_cache()
+    versions = sys.version_info, np.__version__, sources_digest(_SOURCES)
+    digest = hashlib.sha256(file.getbuffer())
+    digest.update(repr((list(pickler.sizes), recipe, processor, versions)).encode())
     return digest.hexdigest()
 
 
-def pack(plans: list[Plan], questions: list[Question]) -> bytes:
-    """Plans, and the questions asked for them, as an entry of the cache."""
+class _GraphPickler(pickle.Pickler):
+    """Pickles equal graphs alike. Which sizes are one object depends on what else a process has
+    computed with sizes, and pickles show what is one object: so sizes have numbers."""
+
+    def __init__(self, file: io.BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol)
+        self.sizes: dict[Dim, int] = {}
+
+    def persistent_id(self, obj: object) -> object:
+        if type(obj) is not Dim:
+            return None
+        return self.sizes.setdefault(obj, len(self.sizes))
+
+
+def pack(plans: Sequence[Plan]) -> bytes:
+    """Plans as bytes."""
     file = io.BytesIO()
-    _Pickler(file, _PROTOCOL).dump((plans, questions))
+    _Pickler(file, _PROTOCOL).dump(list(plans))
     return zlib.compress(file.getvalue(), 1)
 
 
-def unpack(entry: bytes, make: Make) -> tuple[list[Plan], list[Question]]:
-    """The plans and questions of an entry; `make` makes their graphs anew."""
+def unpack(packed: bytes, make: Make) -> list[Plan]:
+    """Plans from bytes; `make` makes their graphs anew."""
     with uncollected():
-        found: tuple[list[Plan], list[Question]]
-        found = _Unpickler(io.BytesIO(zlib.decompress(entry)), make).load()
-    return found
+        plans: list[Plan] = _Unpickler(io.BytesIO(zlib.decompress(packed)), make).load()
+    return plans
 
 
 class _Pickler(pickle.Pickler):

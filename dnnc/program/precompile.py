@@ -69,7 +69,7 @@ class _Helper:
             self.process.stdin.close()
 
     def end(self) -> None:
-        self.process.kill()
+        self.release()
         self.process.wait()
 
 

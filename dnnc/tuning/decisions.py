@@ -24,9 +24,9 @@ __all__ = [
     "Case",
     "Decision",
     "Question",
+    "answer",
     "asked",
     "batch",
-    "batch_size",
     "choose",
     "decision",
     "depends_on_batch",
@@ -120,11 +120,6 @@ def batch(size: int | None) -> Iterator[None]:
         _BATCH.reset(token)
 
 
-def batch_size() -> int | None:
-    """The size of batches that programs are compiled for at present, where it is known."""
-    return _BATCH.get()
-
-
 @contextmanager
 def asked() -> Iterator[dict[Question, None]]:
     """The questions that are asked while inside, in their order, each once.
@@ -147,6 +142,11 @@ def choose(question: Question) -> int:
     noted = _ASKED.get()
     if noted is not None:
         noted[question] = None
+    return answer(question)
+
+
+def answer(question: Question) -> int:
+    """The candidate to take, for those who only want to know: no one hears of it."""
     candidates = question.decision.candidates(question.case)
     for choices in _known(question):
         found = nearest(choices, question.count)

@@ -39,7 +39,7 @@ def check(graph: Graph, arrays: dict[str, np.ndarray], tolerance: float) -> None
         expected = interpret(graph, arrays)
     program = Executable(graph, threads=1)
     # As a later process finds it in the cache.
-    (plan,), _ = unpack(pack([program.plan], []), make_nothing)
+    (plan,) = unpack(pack([program.plan]), make_nothing)
     results = [program(arrays), Executable(plan, threads=2)(arrays)]
     for name, array in expected.items():
         found = results[0][name]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnnc import std
-from dnnc.cache import Shelf, _trim, cache_directory, write_atomically
+from dnnc.cache import Shelf, _trim, cache_directory, sources_digest, write_atomically
 
 
 @pytest.fixture
@@ -90,6 +90,20 @@ def test_without_a_cache_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     shelf = Shelf("things", ".bin", most=10)
     shelf.write("a", b"one")
     assert shelf.read("a") is None
+
+
+def test_sources_that_are_newer_than_the_process(tmp_path: Path) -> None:
+    digest = sources_digest.__wrapped__
+    (tmp_path / "a.py").write_text("a = 1")
+    os.utime(tmp_path / "a.py", (1, 1))
+    old = digest(tmp_path)
+    assert old == digest(tmp_path)
+    (tmp_path / "b.py").write_text("b = 1")
+    os.utime(tmp_path / "b.py", (1, 1))
+    assert old != digest(tmp_path) == digest(tmp_path)
+    # This process may have imported what was there before.
+    os.utime(tmp_path / "b.py")
+    assert digest(tmp_path) != digest(tmp_path)
 
 
 def test_the_library_is_parsed_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
