@@ -24,7 +24,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dnnc import environment
-from dnnc.cache import Shelf, sources_digest
+from dnnc.cache import Shelf, cache_directory, sources_digest
 from dnnc.ir.dims import Dim
 from dnnc.ir.graph import Graph, uncollected
 from dnnc.kernels.abi import Kernel, KernelFunction
@@ -68,7 +68,7 @@ def executables(
     `recipe` says what `make` does, as far as that is not to be seen from the graph. Errors are
     those of `make`. While DNNC_DEBUG or DNNC_VERIFY watch the passes, nothing is kept.
     """
-    if environment.debug() or environment.verify():
+    if environment.debug() or environment.verify() or cache_directory() is None:
         return _compiled(make(), threads)
     key = _key(graph, recipe)
     entry = _SHELF.read(key)

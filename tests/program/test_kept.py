@@ -167,6 +167,15 @@ def test_nothing_is_kept_while_passes_are_watched(
     assert len(shelf) == 1
 
 
+def test_without_a_cache_every_program_is_made(
+    shelf: Remembered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DNNC_CACHE", "off")
+    monkeypatch.setattr(kept, "_key", lambda graph, recipe: pytest.fail("nobody asks for it"))
+    compiled(images())
+    assert not shelf
+
+
 def test_who_listens_hears_the_questions_of_a_kept_program(shelf: Remembered) -> None:
     heard = []
     for _ in range(2):
