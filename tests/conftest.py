@@ -23,16 +23,6 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
 
 
-class NoShelf:
-    """Stands in for a shelf of the cache, and keeps nothing."""
-
-    def read(self, key: str) -> None:
-        return None
-
-    def write(self, key: str, data: bytes) -> None:
-        pass
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests leave the user's cache alone; theirs outlives the run, so that kernels compile once."""
@@ -43,5 +33,5 @@ def own_cache(request: pytest.FixtureRequest) -> Iterator[None]:
         # What programs are made of must not depend on the processor that tests run on.
         patch.setenv("DNNC_TUNE", "off")
         # Tests are about what the compiler does now, also where they change a part of it.
-        patch.setattr(kept, "_SHELF", NoShelf())
+        patch.setattr(kept, "cache_directory", lambda: None)
         yield

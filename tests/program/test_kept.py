@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dnnc import ops
+from dnnc.cache import cache_directory
 from dnnc.diagnostics import Source, Span
 from dnnc.ir import dims
 from dnnc.ir.dims import dim
@@ -47,6 +48,8 @@ class Remembered(dict[str, bytes]):
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Remembered:
     found = Remembered()
     monkeypatch.setattr(kept, "_SHELF", found)
+    # Other tests keep nothing.
+    monkeypatch.setattr(kept, "cache_directory", cache_directory)
     return found
 
 
