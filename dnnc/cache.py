@@ -125,10 +125,12 @@ def sources_digest(folder: Path) -> str:
 
     What a process that has imported older files makes is for itself alone.
     """
-    digest, newest = hashlib.sha256(), 0.0
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-        newest = max(newest, path.stat().st_mtime)
-    if newest > _STARTED:
-        digest.update(os.urandom(16))
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            digest.update(f"{path.name} {sources_digest(path)}".encode())
+        elif path.suffix == ".py":
+            digest.update(path.name.encode() + path.read_bytes())
+            if path.stat().st_mtime > _STARTED:
+                digest.update(os.urandom(16))
     return digest.hexdigest()

@@ -65,7 +65,7 @@ class Constant(Operator):
             object.__setattr__(self, "values", tuple(self.array.ravel().tolist()))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _constant_of, (self.dtype, self.shape, self.array.tobytes())
+        return _constant, (self.array, self.dtype)
 
     @cached_property
     def array(self) -> Array:
@@ -96,11 +96,6 @@ class Constant(Operator):
 
     def __hash__(self) -> int:
         return hash(self._identity())
-
-
-def _constant_of(dtype: DType, shape: tuple[int, ...], data: bytes) -> Constant:
-    """A constant as it is pickled."""
-    return Constant(dtype, shape, tuple(np.frombuffer(data, dtype.numpy).tolist()))
 
 
 @operator

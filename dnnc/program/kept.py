@@ -37,11 +37,10 @@ from dnnc.tuning.decisions import Question, answer, asked, choose
 
 __all__ = ["executables", "pack", "unpack"]
 
-#: A large network takes some 100 KB.
 _SHELF = Shelf("programs", ".plan", most=500)
-#: Variants of a program that are kept, the newest, and bytes of an entry: a graph with constants
-#: larger than that is sooner compiled than read.
-_VARIANTS, _MOST_BYTES = 8, 1 << 23
+#: Variants of a program that are kept, the newest, and their bytes before they are compressed: a
+#: program with constants larger than that is sooner made than read.
+_VARIANTS, _MOST_BYTES = 8, 1 << 24
 _PROTOCOL = 5
 _SOURCES = Path(__file__).parents[1]
 
@@ -50,7 +49,7 @@ Make: TypeAlias = Callable[[], Sequence[Graph]]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The answers that passes got to their questions, and the plans that they then made, packed."""
+    """The answers that passes got to their questions, and the plans that they made of them."""
 
     answers: dict[Question, int]
     plans: bytes
@@ -72,7 +71,7 @@ def executables(
         return _compiled(make(), threads)
     key = _key(graph, recipe)
     entry = _SHELF.read(key)
-    variants: list[Variant] = pickle.loads(entry) if entry is not None else []
+    variants: list[Variant] = pickle.loads(zlib.decompress(entry)) if entry is not None else []
     for variant in variants:
         if variant.fits():
             for question in variant.answers:
@@ -83,9 +82,9 @@ def executables(
         made = _compiled(make(), threads)
     answers = {question: answer(question) for question in questions}
     variants.append(Variant(answers, pack([program.plan for program in made])))
-    entry = pickle.dumps(variants[-_VARIANTS:], _PROTOCOL)
-    if len(entry) <= _MOST_BYTES:
-        _SHELF.write(key, entry)
+    found = pickle.dumps(variants[-_VARIANTS:], _PROTOCOL)
+    if len(found) <= _MOST_BYTES:
+        _SHELF.write(key, zlib.compress(found, 1))
     return made
 
 
@@ -124,13 +123,13 @@ def pack(plans: Sequence[Plan]) -> bytes:
     """Plans as bytes."""
     file = io.BytesIO()
     _Pickler(file, _PROTOCOL).dump(list(plans))
-    return zlib.compress(file.getvalue(), 1)
+    return file.getvalue()
 
 
 def unpack(packed: bytes, make: Make) -> list[Plan]:
     """Plans from bytes; `make` makes their graphs anew."""
     with uncollected():
-        plans: list[Plan] = _Unpickler(io.BytesIO(zlib.decompress(packed)), make).load()
+        plans: list[Plan] = _Unpickler(io.BytesIO(packed), make).load()
     return plans
 
 

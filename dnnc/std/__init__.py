@@ -35,10 +35,9 @@ def library_items() -> tuple[tree.Item, ...]:
     texts = [(source.name, source.text) for source in library_sources()]
     key = repr((sys.version_info, parser, texts))
     entry = _SHELF.read(key)
-    if entry is None:
-        entry = pickle.dumps(
-            tuple(item for source in library_sources() for item in parse(source).items)
-        )
-        _SHELF.write(key, entry)
-    items: tuple[tree.Item, ...] = pickle.loads(entry)
+    if entry is not None:
+        kept: tuple[tree.Item, ...] = pickle.loads(entry)
+        return kept
+    items = tuple(item for source in library_sources() for item in parse(source).items)
+    _SHELF.write(key, pickle.dumps(items))
     return items

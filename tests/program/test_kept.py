@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,12 +138,12 @@ def test_variants_are_told_apart_by_choices_alone(
         monkeypatch.setattr(kept.Variant, "fits", lambda variant: False)
         compiled(images())
     (entry,) = shelf.values()
-    assert len(pickle.loads(entry)) == kept._VARIANTS
+    assert len(pickle.loads(zlib.decompress(entry))) == kept._VARIANTS
 
 
 def test_large_constants_are_not_kept(shelf: Remembered) -> None:
     x = Value(TensorType.make(DType.F32, [dim("n"), 1 << 16]))
-    noise = np.random.default_rng(0).random(1 << 22)
+    noise = np.zeros(1 << 22)
     y = ops.matmul(x, ops.constant(noise.reshape(1 << 16, 64), DType.F32))
     compiled(Graph("large", (Input("x", x, "data"),), (Output("y", y),)))
     assert not shelf
