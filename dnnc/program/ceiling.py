@@ -24,9 +24,10 @@ __all__ = ["measure_ceiling", "measure_unit_ceiling"]
 
 #: Independent sums: enough to cover the latency of the units, few enough for every register file.
 _SUMS = 12
-#: Tiles of sums, which take half of the registers of the matrix unit, and products of pieces for
-#: each product of float32.
-_TILES, _PRODUCTS = 4, 6
+#: Tiles of sums, and products of pieces for each product of float32.
+_TILES, _PRODUCTS = 2, 6
+#: Registers of the matrix unit, and as many as its products take here.
+_REGISTERS, _TAKEN = 8, _TILES + 2
 _ROUNDS = 7
 _SECONDS = 0.01
 
@@ -40,11 +41,16 @@ def measure_ceiling(threads: int = 1) -> float:
     return _measured(_loop(_module(lanes)), 2 * _SUMS * lanes, threads)
 
 
-def measure_unit_ceiling(threads: int = 1) -> float | None:
-    """As `measure_ceiling`, for float32 products of pieces on the matrix unit; None without it."""
+def measure_unit_ceiling(threads: int = 1, crowded: bool = False) -> float | None:
+    """As `measure_ceiling`, for float32 products of pieces on the matrix unit; None without it.
+
+    Where it is `crowded` all of its registers hold something, which makes a difference while the
+    other thread of a core is at work: see `dnnc.kernels.unit.tiles`.
+    """
     if not unit_usable():
         return None
-    return _measured(_loop(_unit_module()), _TILES * 2 * SIDE * SIDE * CHUNK / _PRODUCTS, threads)
+    run = _loop(_unit_module(_REGISTERS if crowded else _TAKEN))
+    return _measured(run, _TILES * 2 * SIDE * SIDE * CHUNK / _PRODUCTS, threads)
 
 
 def _measured(run: Callable[[int], float], operations: float, threads: int) -> float:
@@ -153,16 +159,17 @@ def _function(
     return "\n".join(lines)
 
 
-def _unit_module() -> str:
-    """LLVM code of products of four tiles of random numbers, which take more power than zeros."""
+def _unit_module(registers: int) -> str:
+    """LLVM code of products of tiles of random numbers, which take more power than zeros, while so
+    many registers hold something."""
     draw = Random(1).randrange
     # Numbers in bfloat16 between 1 and 2, of either sign.
     numbers = ", ".join(f"i16 {0x3F80 + draw(128) + 0x8000 * draw(2)}" for _ in range(2 * SIDE**2))
+    a, b = _TILES, _TILES + 1
     loads = [
         f"  call void @llvm.x86.tileloadd64(i8 {register}, ptr @tile, i64 {LINE})"
-        for register in range(_TILES, 8)
+        for register in range(_TILES, registers)
     ]
-    sides = [(i, _TILES + i // 2, _TILES + 2 + i % 2) for i in range(_TILES)]
     table = ", ".join(f"i8 {byte}" for byte in SETTINGS)
     return _function(
         declared=[
@@ -179,7 +186,7 @@ def _unit_module() -> str:
             *loads,
             *(f"  call void @llvm.x86.tilezero(i8 {i})" for i in range(_TILES)),
         ],
-        turn=[f"  call void @llvm.x86.tdpbf16ps(i8 {c}, i8 {a}, i8 {b})" for c, a, b in sides],
+        turn=[f"  call void @llvm.x86.tdpbf16ps(i8 {c}, i8 {a}, i8 {b})" for c in range(_TILES)],
         after=["  call void @llvm.x86.tilerelease()"],
         result="0.0",
     )

@@ -15,6 +15,7 @@ def test_the_ceiling_is_that_of_a_processor() -> None:
 
 @pytest.mark.skipif(not matrix_unit(), reason="this processor has no matrix unit")
 def test_the_matrix_unit_has_one_of_its_own() -> None:
-    ceiling = measure_unit_ceiling()
-    assert ceiling is not None
-    assert 1e10 < ceiling < 1e13
+    for crowded in (False, True):
+        ceiling = measure_unit_ceiling(crowded=crowded)
+        assert ceiling is not None
+        assert 1e10 < ceiling < 1e13

@@ -21,7 +21,6 @@ __all__ = [
     "build_place",
     "build_start",
     "build_steps",
-    "build_wide",
 ]
 
 
@@ -64,16 +63,6 @@ def build_order() -> Callable[[int, int, int, int, int, int], int]:
         return ROWS_STREAM if flip_b or m >= n else COLUMNS_STREAM
 
     return order
-
-
-def build_wide() -> Callable[[int, int], int]:
-    """`f(args, words)`: how much streams by at a time."""
-    from dnnc.kernels.intrinsics import slot
-
-    def wide(args: int, words: int) -> int:
-        return 2 * PAIR if slot(args, slots.PIECES) and slot(words, Stream.COUNT) <= SIDE else PAIR
-
-    return wide
 
 
 def build_start() -> Callable[[int, int, int], int]:

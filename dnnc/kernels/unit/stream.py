@@ -14,7 +14,6 @@ from dnnc.kernels.unit.places import (
     build_chunk,
     build_place,
     build_steps,
-    build_wide,
 )
 from dnnc.kernels.unit.sizes import (
     CHUNK,
@@ -39,19 +38,19 @@ def build_stream() -> Callable[[int, int, int], None]:
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
-    place_of, wide_of = subroutine(build_place(), returns=1), subroutine(build_wide(), returns=1)
+    place_of = subroutine(build_place(), returns=1)
     begin, multiply = subroutine(_build_begin()), subroutine(_build_multiply())
 
     def stream(args: int, words: int, start: int) -> None:
         chunks = (slot(words, Stream.DEPTH) + CHUNK - 1) // CHUNK
-        wide, ring, split = wide_of(args, words), slot(args, slots.ROWS), slot(args, slots.PIECES)
+        ring, split = slot(args, slots.ROWS), slot(args, slots.PIECES)
         # With more than a pair that is fixed, the ring holds what all of it is multiplied by.
         whole = split or slot(words, Stream.COUNT) <= PAIR
         turns = 1 if whole else (chunks + PART - 1) // PART
         most, moving = (chunks + turns - 1) // turns, ring
         if not split:
             begin(args, words, start)
-        for j in range(start, slot(words, Stream.END), wide):
+        for j in range(start, slot(words, Stream.END), PAIR):
             if split:
                 moving = place_of(args, words, j)
             for q in range(0, chunks, most):
@@ -95,14 +94,14 @@ def _build_multiply() -> Callable[..., None]:
 
     lead, sums_of = subroutine(_build_lead()), subroutine(build_sums(), returns=2)
     announce, deliver = subroutine(build_announce(), returns=1), subroutine(build_deliver())
-    multiply_tiles, wide_of = shared(build_multiply_tiles), subroutine(build_wide(), returns=1)
-    bytes_of, size = subroutine(piece_bytes, returns=1), 4
+    multiply_tiles, bytes_of = shared(build_multiply_tiles), subroutine(piece_bytes, returns=1)
+    size = 4
 
     def multiply(args: int, words: int, j: int, q: int, some: int, moving: int) -> None:
         count, apart = slot(words, Stream.COUNT), slot(words, Stream.APART)
         ring_end, split = slot(args, slots.ROWS) + RING, slot(args, slots.PIECES)
         moving_apart = bytes_of(slot(args, slots.K)) if split else RING_APART
-        width = min(wide_of(args, words), slot(words, Stream.END) - j) if split else PAIR
+        width = min(PAIR, slot(words, Stream.END) - j) if split else PAIR
         last = (q + some) * CHUNK >= slot(words, Stream.DEPTH)
         order, ends = slot(words, Stream.ORDER), last and slot(args, slots.EPILOGUE)
         a, (c, c_row) = slot(args, slots.PANELS) + q * CHUNK_BYTES, sums_of(args, words, 0)

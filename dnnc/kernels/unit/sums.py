@@ -15,7 +15,6 @@ from dnnc.kernels.unit.places import (
     TURNED_STREAM,
     Stream,
     build_start,
-    build_wide,
 )
 from dnnc.kernels.unit.sizes import LINE, PAIR, TURNED_PLACE, TURNED_ROW
 
@@ -30,9 +29,8 @@ def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
     What is fixed are their rows, as they are those of the output, or else their columns.
     """
     from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import subroutine
 
-    wide_of, size = subroutine(build_wide(), returns=1), 4
+    size = 4
 
     def sums(args: int, words: int, f: int) -> tuple[int, int]:
         start: int = slot(args, slots.TILE)
@@ -40,8 +38,7 @@ def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
             # Rows are not to share sets of the cache.
             row = (slot(words, Stream.COUNT) + PAIR - 1) // PAIR * PAIR * size + LINE
             return start + f * size, row
-        row = wide_of(args, words) * size
-        return start + f * row, row
+        return start + f * PAIR * size, PAIR * size
 
     return sums
 
@@ -119,13 +116,9 @@ def _build_part() -> Callable[[int, int, int, int, int], tuple[int, int, int, in
     """`f(args, words, j, f, high)`: first row, rows, first column and columns of a part of the
     output."""
     from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import subroutine
-
-    wide_of = subroutine(build_wide(), returns=1)
 
     def part(args: int, words: int, j: int, f: int, high: int) -> tuple[int, int, int, int]:
-        first, across = slot(words, Stream.FIRST) + f, slot(words, Stream.END) - j
-        across = min(wide_of(args, words), across)
+        first, across = slot(words, Stream.FIRST) + f, min(PAIR, slot(words, Stream.END) - j)
         if slot(words, Stream.ORDER) == ROWS_STREAM:
             return j, across, first, high
         return first, high, j, across

@@ -24,8 +24,6 @@ from dnnc.kernels.unit.sizes import (
     CHUNK_BYTES,
     FETCHED,
     LINE,
-    PAIR,
-    PIECES,
     SETTINGS,
     SIDE,
     TILE_BYTES,
@@ -56,7 +54,6 @@ __all__ = [
 ]
 
 _I8 = BYTES.pointee
-_REGISTERS = 8
 #: Integers that products of tiles take, and those more that split as they go.
 _ARGUMENTS, _MORE_ARGUMENTS = 12, 6
 #: Which piece of the left operand is multiplied by which of the right one: the smallest products
@@ -95,8 +92,8 @@ def release(typing_context):  # type: ignore[no-untyped-def]
 @cache
 def multiply_pieces(rows: int, columns: int) -> Any:
     """The intrinsic `f(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines,
-    count)`: a product of `rows` by `columns` tiles, at most two each or one by four, stored at `c`,
-    whose rows are `c_row` bytes apart; added to what is there where `add` is not 0.
+    count)`: a product of `rows` by `columns` tiles, at most two each, stored at `c`, whose rows are
+    `c_row` bytes apart; added to what is there where `add` is not 0.
 
     The depth is `chunks` (at least 1) times 32. The tiles of the left operand with the same 16 rows
     are chunk after chunk from `a` on, the next rows `a_apart` bytes further on; so it is with the
@@ -147,10 +144,10 @@ def multiply_splitting(splits: Split) -> Any:
 
 def build_multiply_tiles() -> Callable[..., None]:
     """`f(chunks, a, a_apart, rows, b, b_apart, columns, ring_end, ring, c, c_row, add, lines,
-    count)`: the first 32 rows of A, or all if they are fewer, by at most two panels of B, or four
-    where there is one strip of rows; see `multiply_pieces`."""
+    count)`: the first 32 rows of A, or all if they are fewer, by at most two panels of B; see
+    `multiply_pieces`."""
     square, high = multiply_pieces(2, 2), multiply_pieces(2, 1)
-    four, two, one = (multiply_pieces(1, columns) for columns in (4, 2, 1))
+    wide, single = multiply_pieces(1, 2), multiply_pieces(1, 1)
 
     def multiply_tiles(
         chunks: int, a: int, a_apart: int, rows: int, b: int, b_apart: int, columns: int,
@@ -161,15 +158,10 @@ def build_multiply_tiles() -> Callable[..., None]:
                 square(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
             else:
                 high(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
-        elif columns > 3 * SIDE:
-            four(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
+        elif columns > SIDE:
+            wide(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
         else:
-            if columns > SIDE:
-                two(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
-            if columns <= SIDE or columns > PAIR:
-                done = columns // PAIR
-                b, c = b + 2 * done * b_apart, c + done * 4 * PAIR
-                one(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, 0, 0)
+            single(chunks, a, a_apart, b, b_apart, ring_end, ring, c, c_row, add, lines, count)
 
     return multiply_tiles
 
@@ -241,27 +233,24 @@ def _next(b: ir.IRBuilder, place: ir.Value, ring_end: ir.Value, ring: ir.Value) 
 
 
 def _products(rows: int, columns: int) -> list[tuple[int, _Side, _Side]]:
-    """The products of a round: the tile that they are added to, and both of their sides."""
+    """The products of a round: the tile that they are added to, and both of their sides.
+
+    Products and loads that are under way take places in the register file, as does each register
+    that holds something. While the other thread of a core is at work places are so few that with
+    all eight registers in use a product waits for the one before: that halves the rate. So there is
+    one register for each side, and from one product to the next one tile changes; where a side is a
+    single tile, those of the other one are kept instead.
+    """
     first = rows * columns
-    if rows * columns + rows + columns <= _REGISTERS:
-        # Every tile of a piece has a register.
-        return [
-            (
-                i * columns + j,
-                (first + i, "a", i, piece),
-                (first + rows + j, "b", j, other),
-            )
-            for piece, other in _STEPS
-            for i, j in product(range(rows), range(columns))
-        ]
-    # All pieces of a strip of rows have one, and the panels share another.
-    assert rows == 1
-    assert columns + PIECES < _REGISTERS
-    return [
-        (j, (first + piece, "a", 0, piece), (first + PIECES, "b", j, other))
-        for j in range(columns)
-        for piece, other in _STEPS
-    ]
+    second = first + (rows if columns == 1 else 1)
+    found: list[tuple[int, _Side, _Side]] = []
+    for k, (piece, other) in enumerate(_STEPS):
+        tiles = [(i, columns - 1 - j if i % 2 else j) for i in range(rows) for j in range(columns)]
+        for i, j in reversed(tiles) if k % 2 else tiles:
+            a = first + (i if columns == 1 else 0)
+            b = second + (j if rows == 1 else 0)
+            found.append((i * columns + j, (a, "a", i, piece), (b, "b", j, other)))
+    return found
 
 
 @intrinsic
