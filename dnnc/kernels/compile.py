@@ -179,9 +179,10 @@ def _keep_to_itself(module: Any) -> None:
 def optimize_module(module: Any, machine: llvm.TargetMachine, unrolled: bool = True) -> None:
     """LLVM's passes, as every kernel goes through them; loops are `unrolled` or left as written.
 
-    Kernels whose loops are left have nothing beside them to be joined to vectors either.
+    Kernels whose loops are left have nothing beside them to be joined to vectors either, and passes
+    that look further for what could be simplified only take time.
     """
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=3 if unrolled else 1)
     options.loop_vectorization = True
     options.slp_vectorization = unrolled
     options.loop_interleaving = True
