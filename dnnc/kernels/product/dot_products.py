@@ -14,9 +14,10 @@ from dnnc.kernels.tiles import Tile, dot_sizes
 
 __all__ = ["dot_kernel", "turned_bytes"]
 
-#: Tiles one below the other that are computed at a time, columns of the result, and how much of the
-#: depth: so much of B, with a tile's rows of A, stays in the first-level cache.
-_STRIPS, _COLUMNS, _DEPTH = 8, 16, 768
+#: Tiles one below the other that are computed at a time, and how much of the depth: so much of the
+#: columns of a tile, with its rows of A, stays in the first-level cache; where sums are no longer
+#: than `_SHORT`, those of two tiles side by side do.
+_STRIPS, _DEPTH, _SHORT = 8, 1024, 768
 
 
 def dot_kernel(tile: Tile) -> Kernel:
@@ -37,11 +38,13 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
 
     multiply, finish = subroutine(_build_block(tile)), shared(build_finish)
     transpose, size = shared(build_transpose, tile.bytes_each), tile.bytes_each
-    height, _ = dot_sizes()
+    height, (most, _, _) = dot_sizes()
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        strips, panels = (m + height - 1) // height, (n + _COLUMNS - 1) // _COLUMNS
+        across = 2 * most if k <= _SHORT else most
+        strips, panels = (m + height - 1) // height, (n + across - 1) // across
+        wide = (n + panels - 1) // panels
         each = strips * panels
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
         # An odd number of cache lines: rows that are used together are not in the same sets.
@@ -53,8 +56,8 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
             strip = start - matrix * each - panel * strips
             count = min(min(_STRIPS, strips - strip), stop - start)
             start += count
-            i, j = strip * height, panel * _COLUMNS
-            rows, columns = min(count * height, m - i), min(_COLUMNS, n - j)
+            i, j = strip * height, panel * wide
+            rows, columns = min(count * height, m - i), min(wide, n - j)
             a, b = slot(args, slots.A), slot(args, slots.B) + matrix * n * k * size
             a += (matrix * m + i) * k * size
             if not slot(args, slots.FLIP_B):
