@@ -43,6 +43,9 @@ def _favours(order_of: Callable[..., int]) -> Callable[..., int]:
         fixed, streaming = (n, m) if rows_stream else (m, n)
         if not pieces and (k < CHUNK or streaming < PAIR):
             return 0
+        # Pieces take half as much memory again as numbers, and few rows use each of them.
+        if fixed <= SIDE:
+            return 0
         # What streams by is split while the unit works.
         split = fixed * deep + (0 if pieces else streaming // 2 * deep)
         return 1 if tall * wide * deep // 64 + split < m * n * k // 24 else 0
