@@ -93,10 +93,9 @@ class Subject:
 
 def sweep(
     families: Sequence[str], threads: int, seconds: float, rounds: int
-) -> tuple[list[Rate], dict[bool, float]]:
-    """Rates of all cases of some families, and the ceiling of the matrix unit if there is one: with
-    few of its registers in use (False) and with all of them (True)."""
-    subjects, unit = [], dict[bool, float]()
+) -> tuple[list[Rate], float | None]:
+    """Rates of all cases of some families, and the ceiling of the matrix unit if there is one."""
+    subjects, unit = [], None
     for name in families:
         for make in FAMILIES[name]:
             for case in make():
@@ -106,10 +105,8 @@ def sweep(
         print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         for subject in subjects:
             subject.time(seconds / rounds)
-        for crowded in (False, True):
-            found = measure_unit_ceiling(threads, crowded)
-            if found is not None:
-                unit[crowded] = max(unit.get(crowded, 0.0), found)
+        found = measure_unit_ceiling(threads)
+        unit = found if found is None or unit is None else max(unit, found)
     return [subject.rate for subject in subjects], unit
 
 
@@ -149,14 +146,12 @@ def main() -> None:
     rates, unit = sweep(arguments.only, arguments.threads, arguments.seconds, arguments.rounds)
     if arguments.json:
         found = {"machine": describe(), "threads": arguments.threads, "loads": [before, load()]}
-        found["unit_flops"], found["crowded_unit_flops"] = unit.get(False), unit.get(True)
+        found["unit_flops"] = unit
         print(json.dumps({**found, "kernels": [rate.to_json() for rate in rates]}, indent=2))
         return
     show(rates)
-    if unit:
-        free, crowded = unit[False] / 1e9, unit[True] / 1e9
-        print(f"matrix unit {free:.0f} GFLOP/s, {crowded:.0f} with all of its registers in use,")
-        print("each product of float32 as six of bfloat16")
+    if unit is not None:
+        print(f"matrix unit {unit / 1e9:.0f} GFLOP/s, each product of float32 as six of bfloat16")
     machine = describe()
     print(f"{machine['processor']}, {arguments.threads} threads, load before: {before}")
 

@@ -50,7 +50,7 @@ class Kernel:
 
     `build` returns the Python function; it is called only where the machine code is not in the
     cache. `source` is its text where it was generated. Loops may be `unrolled`;
-    drivers, whose loops lead from block to block, compile sooner without.
+    drivers, whose loops lead from block to block, compile sooner without, and by fewer passes.
     """
 
     name: str

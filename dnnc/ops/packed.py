@@ -29,11 +29,14 @@ from dnnc.ops.base import (
     operator,
 )
 
-__all__ = ["CHUNK", "PackColumns", "PackedMatMul"]
+__all__ = ["CHUNK", "FEWEST_ROWS", "PackColumns", "PackedMatMul"]
 
 _F32 = frozenset({DType.F32})
 #: Bytes of a row of a panel.
 _LINE = 64
+#: Fewer rows are multiplied by the panels: pieces are half as much memory again, and so few rows
+#: use each of them once.
+FEWEST_ROWS = 17
 #: Rows of a panel whose pieces are together, and lines of them.
 CHUNK, _PIECES = 32, 48
 

@@ -25,7 +25,7 @@ from dnnc.ir.types import DType
 from dnnc.ops.base import apply, apply_all
 from dnnc.ops.control import Scan
 from dnnc.ops.linear import MatMul
-from dnnc.ops.packed import PackColumns, PackedMatMul
+from dnnc.ops.packed import FEWEST_ROWS, PackColumns, PackedMatMul
 from dnnc.ops.shape import Transpose
 from dnnc.passes.prepare import fixed_values
 from dnnc.passes.trace import fired
@@ -35,9 +35,8 @@ __all__ = ["run", "run_prepared"]
 
 #: Most columns, and least rows, of a weight that is transposed.
 _FEW, _LONG = 16, 128
-#: Least columns and rows of a weight that is split for the matrix unit of the processor, and least
-#: rows that are multiplied by it.
-_LEAST, _ROWS = 32, 8
+#: Least columns and rows of a weight that is split for the matrix unit of the processor.
+_LEAST = 32
 
 
 def run(graph: Graph) -> Graph:
@@ -124,6 +123,6 @@ def _has_pieces(x: Value, w: Value, columns: int) -> bool:
     """Whether a packed weight is split for the matrix unit: it takes half as much memory again as
     the panels and is worth it where enough rows are multiplied by it, or may be."""
     rows, depth = (size.constant for size in x.shape)
-    if w.type.dtype is not DType.F32 or (rows is not None and rows < _ROWS):
+    if w.type.dtype is not DType.F32 or (rows is not None and rows < FEWEST_ROWS):
         return False
     return columns >= _LEAST and depth is not None and depth >= _LEAST and matrix_unit()

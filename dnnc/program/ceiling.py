@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from random import Random
@@ -20,14 +20,13 @@ import llvmlite.binding as llvm
 from dnnc.kernels.target import host, target_machine, unit_usable
 from dnnc.kernels.unit.sizes import CHUNK, LINE, SETTINGS, SIDE
 
-__all__ = ["measure_ceiling", "measure_unit_ceiling"]
+__all__ = ["measure_ceiling", "measure_unit_ceiling", "unit_rates"]
 
 #: Independent sums: enough to cover the latency of the units, few enough for every register file.
 _SUMS = 12
 #: Tiles of sums, and products of pieces for each product of float32.
 _TILES, _PRODUCTS = 2, 6
-#: Registers of the matrix unit, and as many as its products take here.
-_REGISTERS, _TAKEN = 8, _TILES + 2
+_UNIT_OPERATIONS = _TILES * 2 * SIDE * SIDE * CHUNK / _PRODUCTS
 _ROUNDS = 7
 _SECONDS = 0.01
 
@@ -41,16 +40,32 @@ def measure_ceiling(threads: int = 1) -> float:
     return _measured(_loop(_module(lanes)), 2 * _SUMS * lanes, threads)
 
 
-def measure_unit_ceiling(threads: int = 1, crowded: bool = False) -> float | None:
-    """As `measure_ceiling`, for float32 products of pieces on the matrix unit; None without it.
-
-    Where it is `crowded` all of its registers hold something, which makes a difference while the
-    other thread of a core is at work: see `dnnc.kernels.unit.tiles`.
-    """
+def measure_unit_ceiling(threads: int = 1) -> float | None:
+    """As `measure_ceiling`, for float32 products of pieces on the matrix unit; None without it."""
     if not unit_usable():
         return None
-    run = _loop(_unit_module(_REGISTERS if crowded else _TAKEN))
-    return _measured(run, _TILES * 2 * SIDE * SIDE * CHUNK / _PRODUCTS, threads)
+    return _measured(_loop(_unit_module(_TILES + 2)), _UNIT_OPERATIONS, threads)
+
+
+def unit_rates(registers: Sequence[int], seconds: float) -> list[list[float]]:
+    """Operations a second of one thread on the matrix unit, while so many of its registers (4 to 8)
+    hold something: the loops take turns of 0.2 ms, and each turn gives a row.
+
+    Which makes a difference while the other thread of a core is at work, and that changes within
+    milliseconds. There must be a matrix unit.
+    """
+    loops = [_loop(_unit_module(count)) for count in registers]
+    turns = max(1, _calibrated(loops[0]) // 50)
+    rows, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        rows.append([turns * _UNIT_OPERATIONS / _seconds_of(run, turns) for run in loops])
+    return rows
+
+
+def _seconds_of(run: Callable[[int], float], turns: int) -> float:
+    start = time.perf_counter()
+    run(turns)
+    return time.perf_counter() - start
 
 
 def _measured(run: Callable[[int], float], operations: float, threads: int) -> float:

@@ -22,11 +22,11 @@ from dnnc.kernels.code import Code
 from dnnc.kernels.product import matmul as matmul_module
 from dnnc.kernels.product import slots
 from dnnc.kernels.target import Target
-from dnnc.kernels.unit.product import unit_kernel
+from dnnc.kernels.unit.product import may_favour_unit, unit_kernel
 from dnnc.kernels.unit.split import Split
 from dnnc.ops.base import TypeRuleError, apply
 from dnnc.ops.linear import matmul
-from dnnc.ops.packed import PackColumns, PackedMatMul
+from dnnc.ops.packed import FEWEST_ROWS, PackColumns, PackedMatMul
 from dnnc.passes.pipeline import optimize
 from dnnc.tuning.processor import matrix_unit
 from tests.kernels.test_matmul import expected, node_of, operands
@@ -230,6 +230,11 @@ def test_numbers_that_are_not_finite(run_node, unit_call):
     assert (got[9] == 0).all()
     others = np.delete(np.arange(40), [3, 7, 9])
     assert np.isfinite(got[others]).all()
+
+
+def test_few_rows_are_multiplied_by_panels():
+    assert may_favour_unit(FEWEST_ROWS, 512, 512, 0, 0, 1)
+    assert not may_favour_unit(FEWEST_ROWS - 1, 512, 512, 0, 0, 1)
 
 
 def test_pieces_of_nothing(run_node):

@@ -18,6 +18,7 @@ from dnnc.kernels.unit.operands import build_put_columns, build_put_rows
 from dnnc.kernels.unit.places import COLUMNS_STREAM, ROWS_STREAM, Stream, build_order
 from dnnc.kernels.unit.sizes import CHUNK, DELIVERED, MOST_FIXED, PAIR, SIDE, piece_bytes
 from dnnc.kernels.unit.stream import build_stream
+from dnnc.ops.packed import FEWEST_ROWS
 
 __all__ = ["build_favours_unit", "may_favour_unit", "unit_kernel"]
 
@@ -41,10 +42,7 @@ def _favours(order_of: Callable[..., int]) -> Callable[..., int]:
         deep = (k + CHUNK - 1) // CHUNK * CHUNK
         rows_stream = order_of(m, n, k, flip_a, flip_b, pieces) == ROWS_STREAM
         fixed, streaming = (n, m) if rows_stream else (m, n)
-        if not pieces and (k < CHUNK or streaming < PAIR):
-            return 0
-        # Pieces take half as much memory again as numbers, and few rows use each of them.
-        if fixed <= SIDE:
+        if m < FEWEST_ROWS if pieces else k < CHUNK or streaming < PAIR:
             return 0
         # What streams by is split while the unit works.
         split = fixed * deep + (0 if pieces else streaming // 2 * deep)
