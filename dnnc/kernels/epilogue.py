@@ -26,8 +26,6 @@ from dnnc.ops.channels_last import ConvLastInputGradient
 from dnnc.ops.control import Fused
 from dnnc.ops.conv import Convolution
 from dnnc.ops.creation import Iota
-from dnnc.ops.linear import MatMul
-from dnnc.ops.packed import PackedMatMul
 
 __all__ = [
     "Epilogue",
@@ -201,9 +199,13 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
     with w.block("if threads:"):
         _list_lines(b, start)
         w.add("return 0")
-    part = _part(b.body, anchor)
+    part = _part(b.body)
     if part is None:
         _write_rows(b, sums, start)
+        return b.call("epilogue")
+    whole = b.body.op.space[-1] % part == 0 and sums.type.dtype is b.body.outputs[0][0].type.dtype
+    if isinstance(anchor.op, Convolution) and whole:
+        _write_rows(b, sums, start, part)
         return b.call("epilogue")
     with w.block(f"if columns % {part} == 0:"):
         _write_rows(b, sums, start, part)
@@ -226,15 +228,14 @@ def _list_lines(b: Builder, start: str) -> None:
                 w.add(f"list_lines(source, {place}, 0, 1, columns * {size})")
 
 
-def _part(body: Body, anchor: Node) -> int | None:
+def _part(body: Body) -> int | None:
     """Columns that are taken at a time, so that their number is known when code is written: a
-    vector's for products, whose tiles differ in width, and those of a tile for convolutions."""
+    vector's. Convolutions give whole vectors up to their last channels, products any number."""
     columns, dtype = body.op.space[-1].constant, str(body.outputs[0][0].type.dtype)
     if columns is None or dtype not in ("f32", "f64"):
         return None
-    widths = (1,) if isinstance(anchor.op, MatMul | PackedMatMul) else (2, 1)
-    known = [tiles(dtype, vectors)[0].columns for vectors in widths]
-    return next((count for count in known if count <= columns), None)
+    part = tiles(dtype, 1)[0].columns
+    return part if part <= columns else None
 
 
 def _write_rows(b: Builder, sums: Value, start: str, part: int | None = None) -> None:

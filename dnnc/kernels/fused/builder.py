@@ -28,6 +28,9 @@ from dnnc.ops.creation import Constant, Iota, RandomUniform, Size
 
 __all__ = ["Body", "Builder", "flops_of"]
 
+#: Numbers in the widest vectors that loops over columns become.
+_LANES = 16
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
@@ -160,6 +163,13 @@ class Builder:
 
     def size(self, size: Dim) -> str:
         return self.arguments.size(size)
+
+    def columns(self) -> str:
+        """The length of the last axis, written so that LLVM sees where it is one of whole vectors:
+        it then leaves out what would work off the rest of a row."""
+        size = self.space.axes[-1].size
+        name = self.size(size)
+        return f"{name} // {_LANES} * {_LANES}" if size % _LANES == 0 else name
 
     # Loops.
 

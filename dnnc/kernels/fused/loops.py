@@ -58,7 +58,7 @@ def _flat_tiles(b: Builder, rows: list[int], outputs: list[Value]) -> None:
     varies = _varying(b, inner)
     at_once = rows_at_once(outputs, lambda value: varies[value])
     each = lambda: b.store(b.terms(last), outputs)  # noqa: E731
-    b.writer.add("low = 0", f"high = {b.size(b.space.axes[last].size)}")
+    b.writer.add("low = 0", f"high = {b.columns()}")
     if not outer:
         b.writer.add(f"first, end = share({b.size(size)}, {at_once}, tid, threads)")
         tiled_rows(b, [inner], ("first", "end"), at_once, each)

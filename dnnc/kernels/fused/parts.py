@@ -59,7 +59,7 @@ class _Sweep:
         at_once = rows_at_once(targets, lambda value: b.phases.varying[value])
         joined, values = self.needs(targets)
         outer = b.extent(self.outer)
-        b.writer.add("low = 0", f"high = {self.length}", *self.count_parts())
+        b.writer.add("low = 0", f"high = {b.columns()}", *self.count_parts())
         b.writer.add(f"start, stop = share({outer} * parts, 1, tid, threads)")
         if not self.outer:
             b.writer.add("row = 0")
@@ -83,7 +83,7 @@ class _Sweep:
     def join(self) -> Call:
         """What is known after the last sweep."""
         b = self.b
-        b.writer.add("low = 0", f"high = {self.length}", *self.count_parts())
+        b.writer.add("low = 0", f"high = {b.columns()}", *self.count_parts())
         b.writer.add(f"start, stop = share({b.extent(self.outer)}, 1, tid, threads)")
         with b.writer.block("for row in range(start, stop):"):
             b.writer.add("place = row")
@@ -123,23 +123,24 @@ class _Sweep:
         """Join the parts of reductions, and compute values that depend on them alone."""
         b, last = self.b, self.last
         over = f"for i{last} in range(low, high):"
+        here = f"row * {self.length} + i{last}"
+        places = []
         for node in reductions:
-            dtype = node.results[0].type.dtype
-            parts, total = b.memory(dtype, self.parts[node]), self.columns(node.results[0])
-            here = f"row * {self.length} + i{last}"
+            parts = b.memory(node.results[0].type.dtype, self.parts[node])
+            total = self.columns(node.results[0])
+            places.append((node, parts, total))
+            self.stored[node.results[0]] = (total, f"i{last}")
+        if places:
             with b.writer.block(over):
-                first = Term(parts.load(b.source, here), dtype)
-                b.writer.add(total.store(b.source, f"i{last}", first))
+                for _, parts, total in places:
+                    first = Term(parts.load(b.source, here), total.dtype)
+                    b.writer.add(total.store(b.source, f"i{last}", first))
             with b.writer.block("for other in range(1, parts):"), b.writer.block(over):
                 place = f"other * {b.extent(self.outer)} * {self.length} + {here}"
-                joined = b.step(
-                    node,
-                    total.load(b.source, f"i{last}"),
-                    parts.load(b.source, place),
-                    joins=True,
-                )
-                b.writer.add(total.store(b.source, f"i{last}", Term(joined, dtype)))
-            self.stored[node.results[0]] = (total, f"i{last}")
+                for node, parts, total in places:
+                    so_far, part = total.load(b.source, f"i{last}"), parts.load(b.source, place)
+                    joined = b.step(node, so_far, part, joins=True)
+                    b.writer.add(total.store(b.source, f"i{last}", Term(joined, total.dtype)))
         if values:
             with b.writer.block(over):
                 terms = b.terms(last)
