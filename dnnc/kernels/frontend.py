@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,8 @@ untyped: Any = import_module("numba.core.untyped_passes")
 typed: Any = import_module("numba.core.typed_passes")
 cpu: Any = import_module("numba.core.cpu")
 lowering: Any = import_module("numba.core.lowering")
+typeinfer: Any = import_module("numba.core.typeinfer")
+numba_ir: Any = import_module("numba.core.ir")
 interpreter: Any = import_module("numba.core.interpreter")
 lock: Any = import_module("numba.core.compiler_lock").global_compiler_lock
 Library: Any = import_module("numba.core.codegen").JITCodeLibrary
@@ -41,7 +43,40 @@ class _Interpretation(untyped.TranslateByteCode):  # type: ignore[misc]
     _name = "interpretation"
 
     def run_pass(self, state: Any) -> bool:
+        _skip_caches(state["bc"])
         state["func_ir"] = _Interpreter(state["func_id"]).interpret(state["bc"])
+        return True
+
+
+def _skip_caches(code: Any) -> None:
+    """Let instructions lead past those that only reserve memory, which are half of all."""
+    for instruction in reversed(list(code)):
+        following = code.table.get(instruction.next)
+        if following is not None and following.opname == "CACHE" and not instruction.is_jump:
+            instruction.next = following.next
+
+
+class _NoWarnings:
+    """In the place of what keeps the warnings of each step: kernels give none."""
+
+    def catch_warnings(self, filename: str, lineno: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _Typing(typed.NopythonTypeInference):  # type: ignore[misc]
+    """Types of the variables of a function that returns what it was told to."""
+
+    _name = "typing"
+
+    def run_pass(self, state: Any) -> bool:
+        found = typeinfer.TypeInferer(state.typingctx, state.func_ir, _NoWarnings())
+        for index, (name, kind) in enumerate(zip(state.func_ir.arg_names, state.args, strict=True)):
+            found.seed_argument(name, index, kind)
+        found.seed_return(state.return_type)
+        found.build_constraint()
+        found.propagate()
+        state.typemap, state.return_type, state.calltypes = found.unify()
         return True
 
 
@@ -54,6 +89,28 @@ class _Lower(lowering.Lower):  # type: ignore[misc]
             self.loc = inst.loc
             self.lower_inst(inst)
         self.post_block(block)
+
+    def _find_singly_assigned_variable(self) -> None:
+        """Find the variables that are set once and that only their own block reads, afterwards."""
+        where: dict[str, int] = {}
+        others: set[str] = set()
+        for number, block in self.blocks.items():
+            for inst in block.body:
+                assignment = isinstance(inst, numba_ir.Assign)
+                read = inst.value if assignment else inst
+                names = read.list_vars() if isinstance(read, numba_ir.Inst) else [read]
+                others |= {
+                    variable.name
+                    for variable in names
+                    if isinstance(variable, numba_ir.Var) and where.get(variable.name) != number
+                }
+                if assignment:
+                    name = inst.target.name
+                    if name in where:
+                        others.add(name)
+                    where[name] = number
+        self._singly_assigned_vars = where.keys() - others
+        self._blk_local_varmap: dict[str, Any] = {}
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
         with self.builder.goto_entry_block():
@@ -84,8 +141,7 @@ class _LeanCompiler(compiler.CompilerBase):  # type: ignore[misc]
         for step in (
             _Interpretation,
             untyped.FixupArgs,
-            typed.NopythonTypeInference,
-            typed.AnnotateTypes,
+            _Typing,
             _Lowering,
             typed.NoPythonBackend,
         ):
