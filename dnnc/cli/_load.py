@@ -19,14 +19,14 @@ __all__ = ["load", "model_name", "open_model", "training_plan"]
 register_codes({"E903": "a command names a model that is not in the file"})
 
 
-def load(path: Path, definitions: Sequence[str] = ()) -> Program:
-    """The checked program of a file; raises DnnError with everything that is wrong."""
+def load(path: Path, definitions: Sequence[str] = (), runs: bool = True) -> Program:
+    """The checked program of a file, of which something `runs` or which is only to be looked at;
+    raises DnnError with everything that is wrong."""
     from dnnc.cli._overrides import override
-    from dnnc.model import parse
+    from dnnc.model.program import checked
     from dnnc.syntax.parse import read_source
 
-    source = override(read_source(path), definitions)
-    return parse(source.text, name=source.name)
+    return checked(override(read_source(path), definitions), runs=runs)
 
 
 def model_name(program: Program, name: str | None) -> str:

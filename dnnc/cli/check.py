@@ -18,7 +18,7 @@ def command(file: Path, definitions: tuple[str, ...], json: bool) -> None:
 
     Every independent error is reported, with its place and what to do about it.
     """
-    program = load(file, definitions)
+    program = load(file, definitions, runs=False)
     jobs = [{"kind": job.kind, "name": job.name} for job in program.jobs]
     if json:
         answer({"models": list(program.models), "data": list(program.datasets), "jobs": jobs})

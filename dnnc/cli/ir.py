@@ -44,7 +44,7 @@ def command(
 
     if memory and after is not None:
         raise click.UsageError("--memory is of the finished program: leave --after out")
-    program = load(file, definitions)
+    program = load(file, definitions, runs=False)
     graph, size = _graph(program, model_name(program, model), backward)
     if after != "none":
         with batch(size):

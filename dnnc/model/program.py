@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dnnc.train.progress import Progress
     from dnnc.train.result import TrainingResult
 
-__all__ = ["Program", "load", "parse"]
+__all__ = ["Program", "checked", "load", "parse"]
 
 
 def load(path: str | Path, arrays: Mapping[str, object] | None = None) -> Program:
@@ -29,7 +29,7 @@ def load(path: str | Path, arrays: Mapping[str, object] | None = None) -> Progra
 
     `arrays` gives the NumPy arrays that `array("name")` stands for in data blocks.
     """
-    return _checked(read_source(Path(path)), arrays)
+    return checked(read_source(Path(path)), arrays)
 
 
 def parse(text: str, name: str = "<text>", arrays: Mapping[str, object] | None = None) -> Program:
@@ -37,10 +37,19 @@ def parse(text: str, name: str = "<text>", arrays: Mapping[str, object] | None =
 
     Paths in it are relative to the folder of `name`.
     """
-    return _checked(Source(name, text), arrays)
+    return checked(Source(name, text), arrays)
 
 
-def _checked(source: Source, arrays: Mapping[str, object] | None) -> Program:
+def checked(
+    source: Source, arrays: Mapping[str, object] | None = None, runs: bool = True
+) -> Program:
+    """The checked program of a text, of which something `runs` or which is only to be looked at;
+    raises DnnError with every error found."""
+    if runs:
+        from dnnc.program.precompile import get_ready
+
+        # Help for a cold start takes as long to be there as checking and making a model.
+        get_ready()
     program = Program(survey_module(source), dict(arrays or {}))
     program.check()
     return program
@@ -185,10 +194,6 @@ class Program:
         """
         if name not in self.models:
             raise _unknown("E401", "model", name, self.models)
-        from dnnc.program.precompile import get_ready
-
-        # Help for a cold start needs as long to be there as the model takes to be made.
-        get_ready()
         return Model(self.models[name], self, settings, seed, dtype, threads)
 
     def run(
