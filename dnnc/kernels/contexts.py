@@ -20,6 +20,7 @@ __all__ = ["contexts"]
 # Numba has annotations, but none that hold.
 typing: Any = import_module("numba.core.typing")
 cpu: Any = import_module("numba.core.cpu")
+templates: Any = import_module("numba.core.typing.templates")
 types: Any = import_module("numba.core.types")
 models: Any = import_module("numba.core.datamodel.models")
 NumbaIntrinsic: Any = import_module("numba.core.extending")._Intrinsic
@@ -78,12 +79,30 @@ for _kind in (_Intrinsic, _Function):
     models.register_default(_kind)(models.OpaqueModel)
 
 
+class _Loader(templates.RegistryLoader):  # type: ignore[misc]
+    """Lets through what Numba knows but for methods and attributes written in Python: to make the
+    first of these loads all of its own contexts, and SciPy."""
+
+    def new_registrations(self, name: str) -> Any:
+        for item in super().new_registrations(name):
+            if not isinstance(item, type) or not issubclass(
+                item, templates._OverloadAttributeTemplate
+            ):
+                yield item
+
+
 class _Types(typing.Context):  # type: ignore[misc]
     def init(self) -> None:
         self._callables: dict[Any, Any] = {
             function: _Intrinsic(function.__name__, define, function is range)
             for function, define in BUILTINS.items()
         }
+        self._registries[templates.builtin_registry] = _Loader(templates.builtin_registry)
+
+    def _load_builtins(self) -> None:
+        for name in ("builtins", "collections"):
+            import_module(f"numba.core.typing.{name}")
+        self.install_registry(templates.builtin_registry)
 
     def load_additional_registries(self) -> None:
         self.install_registry(import_module("numba.core.typing.enumdecl").registry)
@@ -120,6 +139,10 @@ class _Target(cpu.CPUContext):  # type: ignore[misc]
         for name in ("builtins", "enumimpl", "numbers", "tupleobj"):
             import_module(f"numba.cpython.{name}")
 
+    def post_lowering(self, mod: Any, library: Any) -> None:
+        # Numba links its memory management, which kernels have no use for.
+        pass
+
     def get_abi_sizeof(self, ty: Any) -> Any:
         # LLVM would be asked for each variable, by a module of its own.
         found = self._sizes.get(ty)
@@ -142,10 +165,10 @@ class _Target(cpu.CPUContext):  # type: ignore[misc]
         return lambda builder, args, loc=None: found(self, builder, sig, args, loc=loc)
 
     def pair_first(self, builder: Any, val: Any, ty: Any) -> Any:
-        return builder.extract_value(val, 0)
+        return val[0]
 
     def pair_second(self, builder: Any, val: Any, ty: Any) -> Any:
-        return builder.extract_value(val, 1)
+        return val[1]
 
 
 def _without_place(generate: Callable[..., Any]) -> Callable[..., Any]:

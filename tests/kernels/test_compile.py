@@ -24,7 +24,8 @@ from dnnc.program.executable import Executable
 x = Value(TensorType.make(DType.F32, [dim("n"), 7]))
 y = ops.reduce_sum(ops.exp(ops.multiply(x, 0.5)), 1)
 program = Executable(Graph("f", (Input("x", x, "data"),), (Output("y", y),)), threads=2)
-print(float(program({"x": np.zeros((3, 7), np.float32)})["y"].sum()), "numba" in sys.modules)
+loaded = [name for name in ("numba", "numba.np.linalg") if name in sys.modules]
+print(float(program({"x": np.zeros((3, 7), np.float32)})["y"].sum()), *loaded)
 """
 
 
@@ -42,9 +43,9 @@ def run_program(cache: Path) -> str:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that holds the kernels of PROGRAM."""
+    """A cache that holds the kernels of PROGRAM, compiled without what Numba knows of NumPy."""
     cache = tmp_path_factory.mktemp("cache")
-    assert run_program(cache) == "21.0 True"
+    assert run_program(cache) == "21.0 numba"
     return cache
 
 
@@ -53,7 +54,7 @@ def entries(cache: Path) -> list[Path]:
 
 
 def test_a_warm_start_does_not_import_numba(warm: Path) -> None:
-    assert run_program(warm) == "21.0 False"
+    assert run_program(warm) == "21.0"
 
 
 def test_the_cache_is_private(warm: Path) -> None:
@@ -67,8 +68,8 @@ def test_broken_entries_are_made_again(warm: Path) -> None:
     first.write_bytes(b"")
     second.write_bytes(second.read_bytes()[:-10])
     third.write_bytes(b"\x7fELF" + third.read_bytes()[4:])
-    assert run_program(warm) == "21.0 True"
-    assert run_program(warm) == "21.0 False"
+    assert run_program(warm) == "21.0 numba"
+    assert run_program(warm) == "21.0"
 
 
 def test_processes_may_start_together(tmp_path: Path) -> None:
@@ -81,13 +82,13 @@ def test_processes_may_start_together(tmp_path: Path) -> None:
     ]
     for process in running:
         assert process.communicate()[0].startswith("21.0")
-    assert run_program(tmp_path) == "21.0 False"
+    assert run_program(tmp_path) == "21.0"
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".o"]
 
 
 def test_a_program_works_without_a_cache(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    assert run_program(tmp_path) == "21.0 True"
+    assert run_program(tmp_path) == "21.0 numba"
 
 
 def build_nothing() -> Callable[[int, int, int], int]:
