@@ -26,14 +26,15 @@ Definition = Callable[..., tuple[Any, Any]]
 
 i64: Any = types.int64
 _I64 = ir.IntType(64)
-_BOUNDS = ir.LiteralStructType([_I64] * 3)
 
 
-# Loops over ranges.
+# Loops over ranges. What is made and read within a block, ranges and pairs, are tuples of values
+# and need no code.
 
 
 class Counter(types.SimpleIteratorType):  # type: ignore[misc]
-    """The iterator of a range: the address of what comes next, where it stops, and the step.
+    """The iterator of a range: the address of what comes next, where it stops, and the step where
+    that is not known.
 
     `step` is that number where it is known.
     """
@@ -44,60 +45,62 @@ class Counter(types.SimpleIteratorType):  # type: ignore[misc]
 
 
 class Range(types.SimpleIterableType):  # type: ignore[misc]
-    """A range: start, stop, step."""
+    """A range: start, stop, and the step where that is not known."""
 
     def __init__(self, step: int | None) -> None:
         super().__init__(f"range by {step}", Counter(step))
 
 
-@models.register_default(Range)
-class _RangeModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _BOUNDS)
+models.register_default(Range)(models.OpaqueModel)
 
 
 @models.register_default(Counter)
 class _CounterModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _BOUNDS.as_pointer())
+        bounds = ir.ArrayType(_I64, 3 if kind.step is None else 2)
+        super().__init__(manager, kind, bounds.as_pointer())
 
 
 def _range(context: Any, *arguments: Any) -> tuple[Any, Any]:
     step = 1 if len(arguments) < 3 else getattr(arguments[2], "literal_value", None)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        bounds = [_I64(0), values[0], _I64(1)] if len(values) == 1 else [*values, _I64(1)][:3]
-        result = ir.Constant(_BOUNDS, ir.Undefined)
-        for k, bound in enumerate(bounds):
-            result = builder.insert_value(result, bound, k)
-        return result
+        start, stop, *by = [_I64(0), *values] if len(values) == 1 else values
+        known = signature.return_type.iterator_type.step is not None
+        return (start, stop) if known else (start, stop, *by)
 
     return Range(step)(*(i64 for _ in arguments)), generate
 
 
 def iterator_of(context: Any, builder: Any, signature: Any, values: Any, loc: Any = None) -> Any:
     """Code of `iter(range)`."""
+    bounds = values[0]
     with builder.goto_entry_block():
-        place = builder.alloca(_BOUNDS)
-    builder.store(values[0], place)
+        place = builder.alloca(ir.ArrayType(_I64, len(bounds)))
+    for k, bound in enumerate(bounds):
+        builder.store(bound, _part(builder, place, k))
     return place
 
 
 def next_of(context: Any, builder: Any, signature: Any, values: Any, loc: Any = None) -> Any:
     """Code of `next(counter)`: a pair of a number and whether there is one."""
-    known, zero = signature.args[0].step, ir.IntType(32)(0)
-    parts = [builder.gep(values[0], [zero, zero.type(k)], inbounds=True) for k in range(3)]
-    number, stop = builder.load(parts[0]), builder.load(parts[1])
-    step = builder.load(parts[2]) if known is None else _I64(known)
+    known, place = signature.args[0].step, values[0]
+    following = _part(builder, place, 0)
+    number, stop = builder.load(following), builder.load(_part(builder, place, 1))
+    step = builder.load(_part(builder, place, 2)) if known is None else _I64(known)
     if known is None:
         up = builder.icmp_signed("<", number, stop)
         down = builder.icmp_signed(">", number, stop)
         more = builder.select(builder.icmp_signed(">", step, _I64(0)), up, down)
     else:
         more = builder.icmp_signed("<" if known > 0 else ">", number, stop)
-    builder.store(builder.add(number, step, flags=("nsw",)), parts[0])
-    pair = ir.Constant(ir.LiteralStructType([_I64, ir.IntType(1)]), ir.Undefined)
-    return builder.insert_value(builder.insert_value(pair, number, 0), more, 1)
+    builder.store(builder.add(number, step, flags=("nsw",)), following)
+    return number, more
+
+
+def _part(builder: Any, place: Any, k: int) -> Any:
+    zero = ir.IntType(32)(0)
+    return builder.gep(place, [zero, zero.type(k)], inbounds=True)
 
 
 # Numbers.

@@ -23,6 +23,7 @@ typed: Any = import_module("numba.core.typed_passes")
 cpu: Any = import_module("numba.core.cpu")
 lowering: Any = import_module("numba.core.lowering")
 typeinfer: Any = import_module("numba.core.typeinfer")
+analysis: Any = import_module("numba.core.analysis")
 numba_ir: Any = import_module("numba.core.ir")
 interpreter: Any = import_module("numba.core.interpreter")
 lock: Any = import_module("numba.core.compiler_lock").global_compiler_lock
@@ -91,10 +92,14 @@ class _Lower(lowering.Lower):  # type: ignore[misc]
         self.post_block(block)
 
     def _find_singly_assigned_variable(self) -> None:
-        """Find the variables that are set once and that only their own block reads, afterwards."""
+        """Find the variables that are set once, in a block that is always run before they are read.
+
+        They are values; the others, and in Numba all that are read in another block, are memory.
+        """
+        before = analysis.compute_cfg_from_blocks(self.blocks).dominators()
         where: dict[str, int] = {}
         others: set[str] = set()
-        for number, block in self.blocks.items():
+        for number, block in sorted(self.blocks.items()):
             for inst in block.body:
                 assignment = isinstance(inst, numba_ir.Assign)
                 read = inst.value if assignment else inst
@@ -102,7 +107,8 @@ class _Lower(lowering.Lower):  # type: ignore[misc]
                 others |= {
                     variable.name
                     for variable in names
-                    if isinstance(variable, numba_ir.Var) and where.get(variable.name) != number
+                    if isinstance(variable, numba_ir.Var)
+                    and where.get(variable.name) not in before[number]
                 }
                 if assignment:
                     name = inst.target.name

@@ -33,6 +33,7 @@ __all__ = [
     "copy_bytes",
     "intrinsic",
     "load",
+    "lookup",
     "pause",
     "prefetch",
     "share",
@@ -72,6 +73,30 @@ def slot(typing_context, args, k):  # type: ignore[no-untyped-def]
         return builder.load(builder.gep(table, [values[1]]))
 
     return types.int64(types.int64, types.int64), generate
+
+
+@cache
+def lookup(numbers: tuple[int, ...]) -> Any:
+    """The intrinsic `f(index)`: one of the numbers, all of int64, by its index from 0 on.
+
+    It is a load; indexing a tuple becomes a branch for each of its elements.
+    """
+    kind = ir.ArrayType(I64, len(numbers))
+    name = "dnnc_table_" + "_".join(map(str, numbers))
+
+    @intrinsic
+    def entry(typing_context, index):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            found = builder.module.globals.get(name)
+            if found is None:
+                found = ir.GlobalVariable(builder.module, kind, name)
+                found.linkage, found.global_constant = "internal", True
+                found.initializer = ir.Constant(kind, list(numbers))
+            return builder.load(builder.gep(found, [I64(0), values[0]], inbounds=True))
+
+        return types.int64(types.int64), generate
+
+    return entry
 
 
 @cache

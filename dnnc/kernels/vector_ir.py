@@ -124,9 +124,9 @@ def load_at(
 
     Only elements need be aligned. With a mask, other lanes are zero and nothing is read of them.
     """
-    place = _at(b, kind, base, offset)
+    place = _at(b, base, offset)
     if mask is None:
-        return b.load(place, align=_bytes_each(kind))
+        return b.load(place, align=_bytes_each(kind), typ=kind)
     load, _ = _masked(b.module, kind)
     zero = ir.Constant(kind, [0] * kind.count)
     return b.call(load, [place, I32(_bytes_each(kind)), mask, zero])
@@ -140,9 +140,9 @@ def store_at(
     mask: ir.Value | None = None,
 ) -> None:
     """Store a number or a vector, or the lanes of it that are in the mask; see `load_at`."""
-    place, alignment = _at(b, value.type, base, offset), _bytes_each(value.type)
+    place, alignment = _at(b, base, offset), _bytes_each(value.type)
     if mask is None:
-        b.store(value, place, align=alignment)
+        b.store(value, b.bitcast(place, value.type.as_pointer()), align=alignment)
     else:
         _, store = _masked(b.module, value.type)
         b.call(store, [value, place, I32(alignment), mask])
@@ -175,21 +175,22 @@ def prefetch_at(
     """Fetch the cache line `offset` bytes from `base` for reading, or for writing too."""
     parameters = [BYTES, I32, I32, I32]
     function = declare(b.module, "llvm.prefetch.p0", ir.VoidType(), parameters)
-    b.call(function, [_at(b, BYTES.pointee, base, offset), I32(int(written)), I32(3), I32(1)])
+    b.call(function, [_at(b, base, offset), I32(int(written)), I32(3), I32(1)])
 
 
-def _at(b: ir.IRBuilder, kind: ir.Type, base: ir.Value, offset: int | ir.Value) -> ir.Value:
-    bytes_on = I64(offset) if isinstance(offset, int) else offset
-    return b.bitcast(b.gep(base, [bytes_on]), kind.as_pointer())
+def _at(b: ir.IRBuilder, base: ir.Value, offset: int | ir.Value) -> ir.Value:
+    if isinstance(offset, int):
+        return b.gep(base, [I64(offset)]) if offset else base
+    return b.gep(base, [offset])
 
 
 def _masked(module: ir.Module, vector: ir.VectorType) -> tuple[ir.Function, ir.Function]:
     """The functions `load(place, alignment, mask, otherwise)` and `store(value, place, alignment,
     mask)` on a vector of numbers; what is not in the mask is not touched."""
-    pointer, mask = vector.as_pointer(), ir.VectorType(I1, vector.count)
+    mask = ir.VectorType(I1, vector.count)
     suffix = f"{_suffix(vector)}.p0"
-    load = declare(module, f"llvm.masked.load.{suffix}", vector, [pointer, I32, mask, vector])
-    arguments = [vector, pointer, I32, mask]
+    load = declare(module, f"llvm.masked.load.{suffix}", vector, [BYTES, I32, mask, vector])
+    arguments = [vector, BYTES, I32, mask]
     return load, declare(module, f"llvm.masked.store.{suffix}", ir.VoidType(), arguments)
 
 

@@ -182,7 +182,9 @@ def build_products(scheme: Scheme) -> Products:
 
     keys, width, size, line = scheme.keys, scheme.width, scheme.size, scheme.line
     row = width * size
-    by_keys = subroutine(build_rows(scheme.scores, Strides(row, size, keys * size, line)))
+    by_keys = subroutine(
+        build_rows(scheme.scores, Strides(row, size, keys * size, line, whole=True))
+    )
     by_rows = subroutine(build_rows(scheme.mixed, Strides(line, size, row, row)))
     by_columns = subroutine(build_rows(scheme.mixed, Strides(size, line, row, row)))
 

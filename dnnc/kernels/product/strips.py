@@ -69,7 +69,7 @@ def build_take(most: int) -> Callable[[int], int]:
 def _build_strip(
     dtype: str, vectors: int, table: str, apart: bool
 ) -> Callable[[int, int, int], int]:
-    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.intrinsics import lookup, slot
     from dnnc.kernels.product.microkernel import micro_kernel
 
     shapes = tiles(dtype, vectors)
@@ -77,7 +77,7 @@ def _build_strip(
     fetching = micro_kernel(shapes[0], table, apart, apart)
     counts = tuple(tile.rows for tile in shapes)
     first = first_tiles(counts)
-    limit = len(first) - 1
+    limit, tile_of, rows_in = len(first) - 1, lookup(first), lookup(counts)
 
     def strip(words: int, unused: int, unused_too: int) -> int:
         rows, depth = slot(words, Strip.ROWS), slot(words, Strip.DEPTH)
@@ -96,8 +96,8 @@ def _build_strip(
             lines, left = slot(words, Strip.LINES) + 8, slot(slot(words, Strip.LINES), 0)
         i = 0
         while i < rows:
-            which = first[min(rows - i, limit)]
-            some = min(counts[which], rows - i)
+            which = tile_of(min(rows - i, limit))
+            some = min(rows_in(which), rows - i)
             at = a if starts else a + i * a_row
             offsets = starts + 8 * i if starts else 0
             to = c + i * c_row

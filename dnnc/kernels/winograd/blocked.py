@@ -16,6 +16,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from dnnc.kernels.intrinsics import lookup
 from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile, first_tiles
 from dnnc.kernels.vector_ir import (
@@ -37,12 +38,16 @@ _UNROLLED = 4
 
 @dataclass(frozen=True, slots=True)
 class Strides:
-    """Bytes between rows of A, steps of A, steps of B, and rows of C."""
+    """Bytes between rows of A, steps of A, steps of B, and rows of C.
+
+    `whole` tells that the depth of a block is always one of whole vectors.
+    """
 
     a_row: int
     a_step: int
     b_step: int
     c_row: int
+    whole: bool = False
 
 
 @cache
@@ -55,7 +60,7 @@ def multiply(tile: Tile, strides: Strides) -> Any:
     """
     s = strides
     name = f"dnnc_blocked_{tile.dtype}_{tile.rows}x{tile.vectors}x{tile.lanes}"
-    name += f"_{s.a_row}_{s.a_step}_{s.b_step}_{s.c_row}"
+    name += f"_{s.a_row}_{s.a_step}_{s.b_step}_{s.c_row}" + "_whole" * s.whole
 
     @intrinsic
     def multiply_tile(typing_context, a, a_block, blocks, depth, b, c, add):  # type: ignore[no-untyped-def]
@@ -70,7 +75,7 @@ def build_rows(tiles: tuple[Tile, ...], strides: Strides) -> Callable[..., None]
     big, middle, small = (multiply(tile, strides) for tile in tiles)
     counts = tuple(tile.rows for tile in tiles)
     first = first_tiles(counts)
-    limit = len(first) - 1
+    limit, tile_of, rows_in = len(first) - 1, lookup(first), lookup(counts)
     a_row, c_row = strides.a_row, strides.c_row
 
     def rows_of(
@@ -78,7 +83,7 @@ def build_rows(tiles: tuple[Tile, ...], strides: Strides) -> Callable[..., None]
     ) -> None:
         i = 0
         while i < rows:
-            which = first[min(rows - i, limit)]
+            which = tile_of(min(rows - i, limit))
             at, to = a + i * a_row, c + i * c_row
             if which == 0:
                 big(at, a_block, blocks, depth, b, to, add)
@@ -86,7 +91,7 @@ def build_rows(tiles: tuple[Tile, ...], strides: Strides) -> Callable[..., None]
                 middle(at, a_block, blocks, depth, b, to, add)
             else:
                 small(at, a_block, blocks, depth, b, to, add)
-            i += counts[which]
+            i += rows_in(which)
 
     return rows_of
 
@@ -110,7 +115,9 @@ class _Writer:
         with loop(builder, I64(0), blocks, 1, [a, b, *sums]) as block:
             start, *state = block.carried
             state = self._sweep(written, _UNROLLED, [start, *state])
-            _, *state = self._sweep(builder.sub(depth, written), 1, state)
+            if not self.strides.whole:
+                state = self._sweep(builder.sub(depth, written), 1, state)
+            _, *state = state
             block.following = [builder.gep(start, [a_block]), *state]
         places = [(c, i * self.strides.c_row + j * self.size, None)
                   for i in range(self.tile.rows) for j in range(self.tile.vectors)]  # fmt: skip

@@ -150,8 +150,9 @@ class Scheme:
 
 def build_products(scheme: Scheme, transposed: bool) -> Callable[..., None]:
     """`f(rows, width, a, block, blocks, depth, b, c, add)`: rows of A, in blocks of one vector and
-    `block` bytes apart, by a panel of `width` columns. Where `transposed`, a block of A holds
-    columns of it instead: its vectors are the steps of the depth."""
+    `block` bytes apart, by a panel of `width` columns; `depth` is that of a vector. Where
+    `transposed`, a block of A holds columns of it instead: its vectors are the steps of the depth,
+    of which there may be any number."""
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.winograd.blocked import Strides, build_rows
 
@@ -161,7 +162,7 @@ def build_products(scheme: Scheme, transposed: bool) -> Callable[..., None]:
 
     def rows_of(width: int) -> tuple[Any, int]:
         shapes = row_tiles(scheme.dtype, width)
-        strides = Strides(a_row, a_step, width * size, width * size)
+        strides = Strides(a_row, a_step, width * size, width * size, whole=not transposed)
         return subroutine(build_rows(shapes, strides)), shapes[0].columns
 
     (narrow, narrow_step), (wide, wide_step) = map(rows_of, _WIDTHS)
