@@ -203,8 +203,7 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
     if part is None:
         _write_rows(b, sums, start)
         return b.call("epilogue")
-    whole = b.body.op.space[-1] % part == 0 and sums.type.dtype is b.body.outputs[0][0].type.dtype
-    if isinstance(anchor.op, Convolution) and whole:
+    if _is_whole(b.body, sums, anchor, part):
         _write_rows(b, sums, start, part)
         return b.call("epilogue")
     with w.block(f"if columns % {part} == 0:"):
@@ -230,12 +229,22 @@ def _list_lines(b: Builder, start: str) -> None:
 
 def _part(body: Body) -> int | None:
     """Columns that are taken at a time, so that their number is known when code is written: a
-    vector's. Convolutions give whole vectors up to their last channels, products any number."""
+    vector's."""
     columns, dtype = body.op.space[-1].constant, str(body.outputs[0][0].type.dtype)
     if columns is None or dtype not in ("f32", "f64"):
         return None
     part = tiles(dtype, 1)[0].columns
     return part if part <= columns else None
+
+
+def _is_whole(body: Body, sums: Value, anchor: Node, part: int) -> bool:
+    """Whether every region has a multiple of `part` columns. Convolutions go by whole vectors up to
+    the last channel of a group; products may hand over any number."""
+    same = sums.type.dtype is body.outputs[0][0].type.dtype
+    last = body.op.space[-1]
+    return (
+        isinstance(anchor.op, Convolution) and anchor.op.groups == 1 and same and last % part == 0
+    )
 
 
 def _write_rows(b: Builder, sums: Value, start: str, part: int | None = None) -> None:
