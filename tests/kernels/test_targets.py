@@ -38,14 +38,14 @@ net = dnnc.parse('''
 model Net {
     in  x:      [batch, 3, 13, 13]
     out logits: [batch, 10]
-    logits = x -> conv(19, 3) -> batch_norm -> relu -> max_pool(2)
+    logits = x -> conv(19, 3) -> batch_norm -> relu -> conv(24, 3) -> relu -> max_pool(2)
         -> flatten -> dense(37) -> gelu -> dense(10)
 }
-''').model("Net", threads=2)
+''').model("Net", dtype="DTYPE", threads=2)
 random = np.random.default_rng(3)
-fields = {"x": FieldShape(DType.F32, (3, 13, 13)), "label": FieldShape(DType.I64, ())}
+fields = {"x": FieldShape(DType("DTYPE"), (3, 13, 13)), "label": FieldShape(DType.I64, ())}
 data = {
-    "x": random.standard_normal((5, 3, 13, 13)).astype(np.float32),
+    "x": random.standard_normal((5, 3, 13, 13)).astype(DType("DTYPE").numpy),
     "label": random.integers(0, 10, 5),
 }
 text = "cross_entropy(logits, label)"
@@ -171,10 +171,12 @@ def test_tiles_follow_from_registers() -> None:
     assert sizes == {"avx512": (14, 32), "avx2": (6, 16), "arm": (12, 8)}
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("bits", [256, pytest.param(128, marks=pytest.mark.slow)])
-def test_narrower_vectors_compute_the_same(bits: int) -> None:
+def test_narrower_vectors_compute_the_same(bits: int, dtype: str) -> None:
+    program = PROGRAM.replace("BITS", str(bits)).replace("DTYPE", dtype)
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM.replace("BITS", str(bits))],
+        [sys.executable, "-W", "error", "-c", program],
         env=os.environ | {"DNNC_VECTOR_BITS": str(bits)},
         check=True,
     )

@@ -115,7 +115,7 @@ class _Writer:
         with loop(builder, I64(0), blocks, 1, [a, b, *sums]) as block:
             start, *state = block.carried
             state = self._sweep(written, _UNROLLED, [start, *state])
-            if not self.strides.whole:
+            if not self.strides.whole or self.tile.lanes % _UNROLLED:
                 state = self._sweep(builder.sub(depth, written), 1, state)
             _, *state = state
             block.following = [builder.gep(start, [a_block]), *state]
