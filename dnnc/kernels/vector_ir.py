@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 from llvmlite import ir
@@ -26,6 +27,7 @@ __all__ = [
     "splat",
     "store_at",
     "store_sums",
+    "zeros",
 ]
 
 I64, I32, I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
@@ -44,11 +46,27 @@ Place: TypeAlias = tuple[ir.Value, "int | ir.Value", "ir.Value | None"]
 _NAMES = {kind: name.replace("u", "i") for name, kind in NUMBERS.items()}
 
 
+@cache
+def zeros(kind: ir.VectorType) -> ir.Constant:
+    """Zero in every lane. It is one object for all that need it, of which llvmlite writes the text
+    only once; so are other constants here."""
+    return ir.Constant(kind, [0] * kind.count)
+
+
+@cache
+def _undefined(kind: ir.VectorType) -> ir.Constant:
+    return ir.Constant(kind, ir.Undefined)
+
+
+@cache
+def _counting(first: int, lanes: int) -> ir.Constant:
+    return ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
+
+
 def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
-    undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    undefined = _undefined(ir.VectorType(number.type, lanes))
     first = builder.insert_element(undefined, number, I32(0))
-    zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
-    return builder.shuffle_vector(first, undefined, zeros)
+    return builder.shuffle_vector(first, undefined, zeros(ir.VectorType(I32, lanes)))
 
 
 def internal(module: ir.Module, name: str, arguments: int) -> ir.Function:
@@ -109,8 +127,7 @@ def lane_mask(b: ir.IRBuilder, lanes: int, count: ir.Value, first: int = 0) -> i
     """Which lanes k of a vector have `first + k < count`, an i64 within the range of i32."""
     # Compared as i32, a mask of sixteen lanes takes one instruction, and two or more as i64.
     limit = splat(b, b.trunc(count, I32), lanes)
-    numbers = ir.Constant(ir.VectorType(I32, lanes), list(range(first, first + lanes)))
-    return b.icmp_signed("<", numbers, limit)
+    return b.icmp_signed("<", _counting(first, lanes), limit)
 
 
 def load_at(
@@ -128,8 +145,7 @@ def load_at(
     if mask is None:
         return b.load(place, align=_bytes_each(kind), typ=kind)
     load, _ = _masked(b.module, kind)
-    zero = ir.Constant(kind, [0] * kind.count)
-    return b.call(load, [place, I32(_bytes_each(kind)), mask, zero])
+    return b.call(load, [place, I32(_bytes_each(kind)), mask, zeros(kind)])
 
 
 def store_at(

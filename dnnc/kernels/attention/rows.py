@@ -26,6 +26,7 @@ from dnnc.kernels.vector_ir import (
     load_at,
     splat,
     store_at,
+    zeros,
 )
 
 __all__ = ["ROWS", "dot_pairs", "finish_rows", "scale_row", "softmax_gradient_row", "softmax_rows"]
@@ -202,7 +203,7 @@ class _Row:
             return inside
         kind = ir.VectorType(ir.IntType(8), self.tile.lanes)
         flags = load_at(self.b, kind, self.b.inttoptr(mask, BYTES), index, inside)
-        return self.b.icmp_unsigned("!=", flags, ir.Constant(kind, [0] * self.tile.lanes))
+        return self.b.icmp_unsigned("!=", flags, zeros(kind))
 
     def score(
         self, row: ir.Value, index: ir.Value, scale: ir.Value, counted: ir.Value | None

@@ -23,6 +23,7 @@ from dnnc.kernels.vector_ir import (
     load_at,
     rank_one_update,
     store_sums,
+    zeros,
 )
 
 __all__ = ["run_tile"]
@@ -57,7 +58,7 @@ class _RunWriter:
         self.tile, self.rows, self.runs = tile, rows, runs
         self.size = tile.lanes * tile.bytes_each
         self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
+        self.zero = zeros(self.vector)
         self.function = internal(module, name, 9)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
 

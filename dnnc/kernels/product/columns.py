@@ -24,6 +24,7 @@ from dnnc.kernels.vector_ir import (
     prefetch_at,
     rank_one_update,
     store_at,
+    zeros,
 )
 
 __all__ = ["WIDEST", "add_rows"]
@@ -64,7 +65,7 @@ class _Writer:
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
         self.size = tile.lanes * tile.bytes_each
-        self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
+        self.zero = zeros(self.vector)
 
     def write(self) -> ir.Function:
         out, x, a, a_row, a_vector, columns, depth = self.function.args

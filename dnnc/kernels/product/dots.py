@@ -27,6 +27,7 @@ from dnnc.kernels.vector_ir import (
     lane_mask,
     load_at,
     store_sums,
+    zeros,
 )
 
 __all__ = ["dot_tile", "write_dot_tile"]
@@ -79,7 +80,7 @@ class _Writer:
         b = self.b
         self.a = self._starts(a, a_row, rows, self.rows)
         self.b_rows = self._starts(b_start, b_row, columns, self.columns)
-        zero = ir.Constant(self.vector, [0.0] * self.tile.lanes)
+        zero = zeros(self.vector)
         sums = [zero] * (self.rows * self.columns * self.chains)
         whole = b.sub(depth, b.srem(depth, I64(self.chains * self.tile.lanes)))
         sums = self._sweep(I64(0), whole, None, sums)

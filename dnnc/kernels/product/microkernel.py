@@ -34,6 +34,7 @@ from dnnc.kernels.vector_ir import (
     prefetch_at,
     rank_one_update,
     store_sums,
+    zeros,
 )
 
 __all__ = ["micro_kernel", "write_micro_kernel"]
@@ -104,7 +105,7 @@ class _TileWriter:
         self.element = FLOATS[tile.dtype]
         self.size = tile.bytes_each
         self.vector = ir.VectorType(self.element, tile.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * tile.lanes)
+        self.zero = zeros(self.vector)
         self.function = internal(module, name, 15)
         #: Which lanes of B are read, and for "each" of A: all, unless there are masks.
         self.read_inside: list[ir.Value | None] = [None] * tile.vectors

@@ -27,6 +27,7 @@ from dnnc.kernels.vector_ir import (
     lane_mask,
     load_at,
     store_at,
+    zeros,
 )
 
 __all__ = ["Split", "split_chunk", "split_columns", "split_rows"]
@@ -86,7 +87,7 @@ def _write_columns(module: ir.Module, name: str) -> ir.Function:
     function = internal(module, name, 6)
     b = ir.IRBuilder(function.append_basic_block("entry"))
     to, apart, source, source_row, depth, columns = function.args
-    zero = ir.Constant(_FLOATS, [0.0] * _LANES)
+    zero = zeros(_FLOATS)
 
     def pairs(to: ir.Value, at: ir.Value, count: ir.Value, inside: ir.Value, there: int) -> None:
         """Rows of a tile, from pairs of which so many rows are there."""

@@ -28,6 +28,7 @@ from dnnc.kernels.vector_ir import (
     load_at,
     rank_one_update,
     store_sums,
+    zeros,
 )
 
 __all__ = ["Strides", "build_rows", "multiply"]
@@ -109,7 +110,7 @@ class _Writer:
     def write(self) -> ir.Function:
         builder, (a, a_block, blocks, depth, b, c, add) = self.builder, self.function.args
         a, b, c = (builder.inttoptr(address, BYTES) for address in (a, b, c))
-        zero = ir.Constant(self.vector, [0.0] * self.tile.lanes)
+        zero = zeros(self.vector)
         sums = [zero] * (self.tile.rows * self.tile.vectors)
         written = builder.and_(depth, I64(-_UNROLLED))
         with loop(builder, I64(0), blocks, 1, [a, b, *sums]) as block:

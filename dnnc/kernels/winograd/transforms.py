@@ -24,6 +24,7 @@ from dnnc.kernels.vector_ir import (
     internal,
     load_at,
     store_at,
+    zeros,
 )
 
 __all__ = ["both_sides", "transposed"]
@@ -144,7 +145,7 @@ class _Linear:
         """The sum of products; those with 1 or -1 come first and take no multiplication."""
         ordered = sorted((t for t in terms if t[0] != 0), key=lambda t: abs(t[0]) != 1)
         if not ordered:
-            return ir.Constant(self.vector, [0.0] * self.vector.count)
+            return zeros(self.vector)
         (factor, value), *others = ordered
         total = value if factor == 1 else self.builder.fmul(self._number(factor), value)
         for factor, value in others:
