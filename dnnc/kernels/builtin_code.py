@@ -45,7 +45,8 @@ class Counter(types.SimpleIteratorType):  # type: ignore[misc]
 
 
 class Range(types.SimpleIterableType):  # type: ignore[misc]
-    """A range: start, stop, and the step where that is not known."""
+    """A range: start, stop, and the step where that is not known. It is a value, and can't be what
+    a variable holds that is set in several places."""
 
     def __init__(self, step: int | None) -> None:
         super().__init__(f"range by {step}", Counter(step))

@@ -23,6 +23,8 @@ cpu: Any = import_module("numba.core.cpu")
 templates: Any = import_module("numba.core.typing.templates")
 types: Any = import_module("numba.core.types")
 models: Any = import_module("numba.core.datamodel.models")
+fastmath: Any = import_module("numba.core.fastmathpass")
+_Overloaded: Any = templates._OverloadAttributeTemplate
 NumbaIntrinsic: Any = import_module("numba.core.extending")._Intrinsic
 
 
@@ -85,9 +87,7 @@ class _Loader(templates.RegistryLoader):  # type: ignore[misc]
 
     def new_registrations(self, name: str) -> Any:
         for item in super().new_registrations(name):
-            if not isinstance(item, type) or not issubclass(
-                item, templates._OverloadAttributeTemplate
-            ):
+            if not (isinstance(item, type) and issubclass(item, _Overloaded)):
                 yield item
 
 
@@ -140,8 +140,8 @@ class _Target(cpu.CPUContext):  # type: ignore[misc]
             import_module(f"numba.cpython.{name}")
 
     def post_lowering(self, mod: Any, library: Any) -> None:
-        # Numba links its memory management, which kernels have no use for.
-        pass
+        # Numba also links its memory management, which kernels have no use for.
+        fastmath.rewrite_module(mod, self.fastmath)
 
     def get_abi_sizeof(self, ty: Any) -> Any:
         # LLVM would be asked for each variable, by a module of its own.

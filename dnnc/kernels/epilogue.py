@@ -200,10 +200,7 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
         _list_lines(b, start)
         w.add("return 0")
     part = _part(b.body)
-    if part is None:
-        _write_rows(b, sums, start)
-        return b.call("epilogue")
-    if _is_whole(b.body, sums, anchor, part):
+    if part is None or _is_whole(b.body, sums, anchor, part):
         _write_rows(b, sums, start, part)
         return b.call("epilogue")
     with w.block(f"if columns % {part} == 0:"):

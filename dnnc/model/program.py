@@ -45,12 +45,12 @@ def checked(
 ) -> Program:
     """The checked program of a text, of which something `runs` or which is only to be looked at;
     raises DnnError with every error found."""
+    program = Program(survey_module(source), dict(arrays or {}))
     if runs:
         from dnnc.program.precompile import get_ready
 
         # Help for a cold start takes as long to be there as checking and making a model.
         get_ready()
-    program = Program(survey_module(source), dict(arrays or {}))
     program.check()
     return program
 

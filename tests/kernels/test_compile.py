@@ -142,6 +142,24 @@ def test_loops_vectorize() -> None:
     assert assembly
 
 
+def test_products_and_sums_are_contracted() -> None:
+    from dnnc import ops
+    from dnnc.ir.dims import dim
+    from dnnc.ir.graph import Graph, Input, Output, Value
+    from dnnc.ir.types import DType, TensorType
+    from dnnc.passes.pipeline import optimize
+    from dnnc.program.plan import make_plan
+    from dnnc.program.show import needed_kernels
+
+    x, y, z = (Value(TensorType.make(DType.F32, [dim("n")])) for _ in range(3))
+    inputs = tuple(Input(name, value, "data") for name, value in zip("xyz", (x, y, z), strict=True))
+    graph = Graph("f", inputs, (Output("sum", ops.add(ops.multiply(x, y), z)),))
+    (kernel,) = needed_kernels(make_plan(optimize(graph)))
+    ir, _ = optimized_ir(kernel)
+    assert "fmul contract" in ir
+    assert "fadd contract" in ir
+
+
 def test_only_the_kernel_itself_is_visible_to_the_linker() -> None:
     def build() -> Callable[[int, int, int], int]:
         from dnnc.kernels.intrinsics import slot

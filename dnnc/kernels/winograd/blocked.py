@@ -116,6 +116,7 @@ class _Writer:
         with loop(builder, I64(0), blocks, 1, [a, b, *sums]) as block:
             start, *state = block.carried
             state = self._sweep(written, _UNROLLED, [start, *state])
+            # Two numbers of 64 bits in 128 are less than what is written out.
             if not self.strides.whole or self.tile.lanes % _UNROLLED:
                 state = self._sweep(builder.sub(depth, written), 1, state)
             _, *state = state
