@@ -37,6 +37,8 @@ from tests.kernels.test_targets import compiled
 SIZES = [
     (32, 32, 32), (40, 33, 63), (48, 49, 96), (64, 64, 832), (65, 97, 833), (130, 40, 1700),
     (200, 350, 70), (600, 90, 40), (100, 700, 300), (70, 33, 2500), (35, 32, 31 * 832 + 1),
+    (96, 64, 40), (48, 80, 200), (80, 48, 64), (600, 64, 32), (64, 608, 70), (70, 16, 40),
+    (16, 80, 40),
 ]  # fmt: skip
 #: Sizes for which what streams by has to be split before.
 SMALL = [(1, 1, 1), (16, 16, 32), (17, 1, 33), (1, 17, 5), (15, 31, 64), (33, 32, 31)]
@@ -101,9 +103,26 @@ def test_few_columns_are_fixed(run_node, unit_call, transpose_b):
 
 
 @UNIT
+@pytest.mark.parametrize("transpose", FLIPS, ids=str)
+def test_the_way_to_the_output_changes_no_bit(run_node, unit_call, transpose):
+    """Whole tiles are stored at once; in a matrix of one column more, sums go by scratch memory."""
+    for m, n, k in [(96, 64, 40), (64, 96, 250), (640, 32, 100)]:
+        a, b = operands(DType.F32, (2,), m, n, k, *transpose)
+        more = np.concatenate([b, b[:, :1] if transpose[1] else b[..., :1]], 2 - transpose[1])
+        whole, wider = (
+            run_node(node, [unit_call(node)], arrays, threads=2)[0]
+            for arrays in ([a, b], [a, more])
+            for node in [node_of(arrays, *transpose)]
+        )
+        np.testing.assert_array_equal(whole, wider[..., :n])
+
+
+@UNIT
 def test_batches_and_small_groups(run_node, unit_call, monkeypatch):
     monkeypatch.setattr("dnnc.kernels.product.matmul.second_cache", lambda: 1 << 13)
-    for lead, (m, n, k) in itertools.product([(3,), (2, 2)], [(17, 70, 40), (70, 33, 900)]):
+    for lead, (m, n, k) in itertools.product(
+        [(3,), (2, 2)], [(17, 70, 40), (70, 33, 900), (48, 64, 40)]
+    ):
         for transpose in FLIPS:
             arrays = operands(DType.F32, lead, m, n, k, *transpose)
             node = node_of(arrays, *transpose)

@@ -35,7 +35,7 @@ class Stream(IntEnum):
 
     COUNT rows or columns of one MATRIX of the batch are fixed, from the FIRST on, at a DEPTH that
     begins at K0; the pieces of 16 are APART bytes from those before. What streams by, in one of the
-    orders, ends at END.
+    orders, ends at END. Sums by what streams by now go to the output at once if it is STRAIGHT.
     """
 
     MATRIX = 0
@@ -46,7 +46,8 @@ class Stream(IntEnum):
     K0 = 5
     DEPTH = 6
     APART = 7
-    WORDS = 8
+    STRAIGHT = 8
+    WORDS = 9
 
 
 def build_order() -> Callable[[int, int, int, int, int, int], int]:

@@ -28,18 +28,19 @@ from dnnc.kernels.unit.sizes import (
     SIDE,
     piece_bytes,
 )
-from dnnc.kernels.unit.sums import build_announce, build_deliver, build_sums
+from dnnc.kernels.unit.sums import build_announce, build_deliver, build_straight, build_sums
 
 __all__ = ["build_stream"]
 
 
 def build_stream() -> Callable[[int, int, int], None]:
     """`f(args, words, start)`: multiply what is fixed by all that streams by, from `start` on."""
-    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.intrinsics import slot, store
     from dnnc.kernels.subroutine import subroutine
 
-    place_of = subroutine(build_place(), returns=1)
+    place_of, put = subroutine(build_place(), returns=1), store("i64")
     begin, multiply = subroutine(_build_begin()), subroutine(_build_multiply())
+    straight = subroutine(build_straight(), returns=1)
 
     def stream(args: int, words: int, start: int) -> None:
         chunks = (slot(words, Stream.DEPTH) + CHUNK - 1) // CHUNK
@@ -53,6 +54,7 @@ def build_stream() -> Callable[[int, int, int], None]:
         for j in range(start, slot(words, Stream.END), PAIR):
             if split:
                 moving = place_of(args, words, j)
+            put(words, Stream.STRAIGHT, turns == 1 and straight(args, words, j))
             for q in range(0, chunks, most):
                 some = min(most, chunks - q)
                 multiply(args, words, j, q, some, moving)
@@ -87,7 +89,7 @@ def _build_begin() -> Callable[[int, int, int], None]:
 def _build_multiply() -> Callable[..., None]:
     """`f(args, words, j, q, some, moving)`: multiply what is fixed by `some` chunks, from chunk q
     on, of what streams by from `j` on: their pieces are `moving`. The sums of the last ones are
-    delivered."""
+    delivered, where they do not go straight to the output."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import shared, subroutine
     from dnnc.kernels.unit.tiles import build_multiply_tiles
@@ -104,7 +106,7 @@ def _build_multiply() -> Callable[..., None]:
         width = min(PAIR, slot(words, Stream.END) - j) if split else PAIR
         last = (q + some) * CHUNK >= slot(words, Stream.DEPTH)
         order, ends = slot(words, Stream.ORDER), last and slot(args, slots.EPILOGUE)
-        a, (c, c_row) = slot(args, slots.PANELS) + q * CHUNK_BYTES, sums_of(args, words, 0)
+        a, (c, c_row) = slot(args, slots.PANELS) + q * CHUNK_BYTES, sums_of(args, words, j, 0)
         c_step = PAIR * c_row if order == COLUMNS_STREAM else PAIR * size
         for r in range(0, count, DELIVERED):
             rows, lines = min(DELIVERED, count - r), slot(args, slots.LINES) + 8
@@ -125,7 +127,7 @@ def _build_multiply() -> Callable[..., None]:
                     )  # fmt: skip
                 a, c = a + 2 * apart, c + c_step
                 lines, listed = lines + 8 * FETCHED * some, listed - FETCHED * some
-            if last:
+            if last and not slot(words, Stream.STRAIGHT):
                 deliver(args, words, j, r, rows)
 
     return multiply
@@ -149,7 +151,7 @@ def _build_lead() -> Callable[..., None]:
         args: int, words: int, j: int, q: int, some: int, moving: int, lines: int, listed: int
     ) -> None:
         row, tile = steps_of(args, words)
-        c, c_row = sums_of(args, words, 0)
+        c, c_row = sums_of(args, words, j, 0)
         a, apart = slot(args, slots.PANELS) + q * CHUNK_BYTES, slot(words, Stream.APART)
         ring_end, depth = slot(args, slots.ROWS) + RING, slot(words, Stream.DEPTH)
         done, then, following = (q + 1) * CHUNK, (q + some) * CHUNK, j

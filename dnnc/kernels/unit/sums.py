@@ -16,15 +16,38 @@ from dnnc.kernels.unit.places import (
     Stream,
     build_start,
 )
-from dnnc.kernels.unit.sizes import LINE, PAIR, TURNED_PLACE, TURNED_ROW
+from dnnc.kernels.unit.sizes import LINE, PAIR, SIDE, TURNED_PLACE, TURNED_ROW
 
-__all__ = ["build_announce", "build_deliver", "build_sums"]
+__all__ = ["build_announce", "build_deliver", "build_straight", "build_sums"]
 
 assert Stream.WORDS <= Strip.WORDS
 
 
-def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
-    """`f(args, words, f)`: where sums of the `f`th of what is fixed are, and bytes between rows.
+def build_straight() -> Callable[[int, int, int], bool]:
+    """`f(args, words, j)`: whether sums over the whole depth, of what is fixed by what streams by
+    from `j` on, may go to the output at once: in whole tiles, to which nothing more is done."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    start_of = subroutine(build_start(), returns=1)
+
+    def straight(args: int, words: int, j: int) -> bool:
+        if slot(args, slots.EPILOGUE) or slot(args, slots.OUT) == 0:
+            return False
+        if slot(words, Stream.ORDER) == TURNED_STREAM:
+            return False
+        if slot(words, Stream.DEPTH) < slot(args, slots.K) or start_of(args, words, j) < j:
+            return False
+        count, across = slot(words, Stream.COUNT), slot(words, Stream.END) - j
+        whole: bool = count % SIDE == 0 and slot(args, slots.N) % SIDE == 0
+        return whole and min(count, across) >= PAIR
+
+    return straight
+
+
+def build_sums() -> Callable[[int, int, int, int], tuple[int, int]]:
+    """`f(args, words, j, f)`: where sums of the `f`th of what is fixed, by what streams by from `j`
+    on, are, and bytes between rows.
 
     What is fixed are their rows, as they are those of the output, or else their columns.
     """
@@ -32,13 +55,19 @@ def build_sums() -> Callable[[int, int, int], tuple[int, int]]:
 
     size = 4
 
-    def sums(args: int, words: int, f: int) -> tuple[int, int]:
+    def sums(args: int, words: int, j: int, f: int) -> tuple[int, int]:
+        columns_stream = slot(words, Stream.ORDER) == COLUMNS_STREAM
+        if slot(words, Stream.STRAIGHT):
+            fixed, n = slot(words, Stream.FIRST) + f, slot(args, slots.N)
+            row, column = (fixed, j) if columns_stream else (j, fixed)
+            row += slot(words, Stream.MATRIX) * slot(args, slots.M)
+            return slot(args, slots.OUT) + (row * n + column) * size, n * size
         start: int = slot(args, slots.TILE)
-        if slot(words, Stream.ORDER) != COLUMNS_STREAM:
-            # Rows are not to share sets of the cache.
-            row = (slot(words, Stream.COUNT) + PAIR - 1) // PAIR * PAIR * size + LINE
-            return start + f * size, row
-        return start + f * PAIR * size, PAIR * size
+        if columns_stream:
+            return start + f * PAIR * size, PAIR * size
+        # Rows are not to share sets of the cache.
+        apart = (slot(words, Stream.COUNT) + PAIR - 1) // PAIR * PAIR * size + LINE
+        return start + f * size, apart
 
     return sums
 
@@ -91,7 +120,7 @@ def build_deliver() -> Callable[[int, int, int, int, int], None]:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         matrix, order = slot(words, Stream.MATRIX), slot(words, Stream.ORDER)
         row, rows, column, columns = part_of(args, words, j, f, high)
-        made, made_row = sums_of(args, words, f)
+        made, made_row = sums_of(args, words, j, f)
         turned, turns = slot(args, slots.ROWS) + TURNED_PLACE, order == TURNED_STREAM
         if turns:
             transpose(turned, TURNED_ROW, made, made_row, PAIR, high)
