@@ -20,8 +20,9 @@ from dnnc.ops.channels_last import panel_width
 
 __all__ = ["winograd_weight_calls"]
 
-#: Channels that are transformed back at a time.
-_SOME = 4
+#: Channels that are transformed back at a time: with any number of taps they are whole blocks of a
+#: transpose.
+_SOME = 16
 _PARTIAL, _IN, _DY, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS, _GROUPS = range(
     12, 22
@@ -59,7 +60,7 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
         ),
         2 * dy.type.elements * product(dw.shape[1:]),
     )
-    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks, scheme.width)
+    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks, scheme.width, x.shape[0])
     join = Call(
         make_kernel(
             "winograd_weight_join", lambda: _build_join(scheme), *scheme.code, unrolled=False
@@ -88,6 +89,11 @@ def _division(scheme: Scheme, each: int) -> tuple[int, int]:
     return max(4 // groups, 1), groups
 
 
+def _used(chunks: int, images: int) -> int:
+    """The number of chunks in use, none of them empty if there is an image."""
+    return min(chunks, max(images, 1))
+
+
 def _bands(scheme: Scheme) -> int:
     """Bands in a block: as the budget allows, or as many as make up for reading and writing the
     partial result for each block."""
@@ -106,13 +112,15 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
     gradients = subroutine(build_spread(scheme, "a"))
     multiply = subroutine(_build_multiply(scheme))
     products, size = scheme.count**2, scheme.tile.bytes_each
-    vector = scheme.tile.lanes * size
+    vector, used = scheme.tile.lanes * size, subroutine(_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         images, most = slot(args, _N), slot(args, _BANDS)
-        chunks, groups, width = slot(args, _CHUNKS), slot(args, _GROUPS), slot(args, _WIDTH)
+        chunks, width = used(slot(args, _CHUNKS), images), slot(args, _WIDTH)
         across, down, slab = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _SLAB)
         panels, panel = slot(args, _FILLED_DY) // width, slot(args, _FILLED) * width * size
+        # A sum is the same in a group of any size.
+        groups = max(slot(args, _GROUPS), min((threads + chunks - 1) // chunks, panels))
         unit, stop = share(chunks * groups, 1, tid, threads)
         while unit < stop:
             # What a thread does of a chunk it does for the same transformed images.
@@ -197,12 +205,12 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
     add_all = subroutine(_build_add_all(scheme))
     transpose = shared(build_transpose, tile.bytes_each)
     size, products, square, lanes = tile.bytes_each, count**2, taps**2, tile.lanes
-    vector = lanes * size
+    vector, used = lanes * size, subroutine(_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         dw, partial = slot(args, 0), slot(args, 1)
         channels, outputs, filled = slot(args, 2), slot(args, 3), slot(args, 4)
-        chunks, width, sums = slot(args, 5), slot(args, 6), slot(args, 7)
+        chunks, width, sums = used(slot(args, 5), slot(args, 7)), slot(args, 6), slot(args, 8)
         pixel = width * size
         back = sums + products * pixel
         panels, blocks = (outputs + width - 1) // width, (channels + _SOME - 1) // _SOME
@@ -212,10 +220,12 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
             some = min(channels - first, _SOME)
             for c in range(some):
                 source = partial + (p * filled + first + c) * pixel
-                add_all(sums, source, width, panels * filled * pixel, chunks)
-                to = back + c * square * pixel
+                to, apart = back + c * square * pixel, panels * filled * pixel
+                if chunks > 1:
+                    add_all(sums, source, width, apart, chunks)
+                    source, apart = sums, pixel
                 transform(
-                    to, taps * pixel, pixel, vector, sums, count * pixel, pixel, width // lanes
+                    to, taps * pixel, pixel, vector, source, count * apart, apart, width // lanes
                 )
             to = dw + (p * width * channels + first) * square * size
             row = channels * square * size
@@ -227,7 +237,7 @@ def _build_join(scheme: Scheme) -> Callable[[int, int, int], int]:
 
 def _build_add_all(scheme: Scheme) -> Callable[..., None]:
     """`f(sums, partial, width, matrix, chunks)`: a row of every product, `matrix` bytes apart,
-    summed over the chunks in order."""
+    summed over the chunks, of which there are several, in order."""
     from dnnc.kernels.intrinsics import load, store
 
     dtype, products, size = scheme.dtype, scheme.count**2, scheme.tile.bytes_each
@@ -236,9 +246,11 @@ def _build_add_all(scheme: Scheme) -> Callable[..., None]:
     def add_all(sums: int, partial: int, width: int, matrix: int, chunks: int) -> None:
         for f in range(products):
             to, source = sums + f * width * size, partial + f * matrix
+            following = source + products * matrix
             for j in range(width):
-                put_sum(to, j, get(source, j))
-            for _ in range(1, chunks):
+                put_sum(to, j, get(source, j) + get(following, j))
+            source = following
+            for _ in range(2, chunks):
                 source += products * matrix
                 for j in range(width):
                     put_sum(to, j, get_sum(to, j) + get(source, j))
