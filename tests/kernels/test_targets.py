@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from llvmlite import ir
 
+from dnnc.kernels.convolution.run_strips import Runs
 from dnnc.kernels.target import Target
 from dnnc.kernels.tiles import Tile, dot_sizes, tiles
 
@@ -163,6 +164,30 @@ def test_sums_along_vectors_stay_in_registers(name: str, dtype: str) -> None:
         assert found in (rows * columns, 2 * rows * columns)
         stack = [line for line in loops[0] if STACK.search(line)]
         assert not [line for line in stack if VECTOR.search(line)], (columns, stack)
+
+
+@pytest.mark.parametrize(("steps", "shifts"), [(28, 3), (9, 3), (16, 5), (15, 7)])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", TARGETS)
+def test_sums_at_several_shifts_stay_in_registers(
+    name: str, dtype: str, steps: int, shifts: int
+) -> None:
+    from dnnc.kernels.convolution.run_ir import write_run_tile
+
+    target = TARGETS[name]
+    tile = tiles(dtype, 1, target)[0]
+    runs = Runs(16, tile.bytes_each, steps, 64 * tile.bytes_each, shifts)
+    rest = (steps + 1) % shifts
+    for _, rows in runs.tiles(tile, target):
+        text = compiled(lambda to, n=rows: write_run_tile(to, "run", tile, n, runs), target)
+        lines = [line.strip() for line in text.splitlines()]
+        # Arm's half registers are the caller's, and saved.
+        spilled = re.compile(r"%[xyz]mm|\bq\d+\b")
+        assert not [line for line in lines if STACK.search(line) and spilled.search(line)], rows
+        # No product is written that is not one: neither beyond the ends of the run nor twice.
+        found = sum(bool(MULTIPLY_ADD.match(line)) for line in lines)
+        short = rows * shifts * (shifts - 1 + rest)
+        assert found - short in (rows * shifts * (steps - shifts + 1 - rest), rows * shifts**2)
 
 
 def test_tiles_follow_from_registers() -> None:

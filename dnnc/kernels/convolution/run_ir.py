@@ -18,15 +18,18 @@ from dnnc.kernels.vector_ir import (
     FLOATS,
     I64,
     calling,
+    fmuladd,
     internal,
     lane_mask,
     load_at,
+    prefetch_at,
     rank_one_update,
+    splat,
     store_sums,
     zeros,
 )
 
-__all__ = ["run_tile"]
+__all__ = ["run_tile", "write_run_tile"]
 
 #: The most steps that are written one after the other, for tiles of one vector and of more. The
 #: latter leave few registers free: of many steps LLVM would load numbers so early that it spills.
@@ -35,22 +38,31 @@ _UNROLLED = 8, 2
 
 @cache
 def run_tile(tile: Tile, rows: int, runs: Runs) -> Any:
-    """The intrinsic `f(a, table, count, b, b_step, c, c_row, columns, add)`.
+    """The intrinsic `f(a, table, count, b, b_step, c, c_row, columns, add, ahead, ahead_too,
+    lines)`.
 
-    A tile of `rows`, the first of which is at `a`: run k of steps, of `count`, is `table[k *
-    runs.steps]` bytes from there. Rows of B are `b_step` bytes apart and read whole; C takes
-    `columns`, which are added to what it holds where `add` is not 0.
+    A tile of `rows` at each shift, the first of which is at `a`: run k of steps, of `count`, is
+    `table[k * runs.steps]` bytes from there. Rows of B are `b_step` bytes apart and read whole; C
+    takes `columns`, which are added to what it holds where `add` is not 0. For each run of steps
+    so many cache `lines` from `ahead` and `ahead_too` on are fetched meanwhile.
     """
-    key = f"{tile.dtype}_{tile.vectors}x{tile.lanes}_{rows}_{runs.pitch}_{runs.steps}_{runs.step}"
-    name = f"dnnc_run_tile_{key}"
+    shape = tile.dtype, f"{tile.vectors}x{tile.lanes}", rows
+    parts = *shape, runs.pitch, runs.steps, runs.step, runs.shifts, runs.rows
+    name = f"dnnc_run_tile_{'_'.join(map(str, parts))}"
 
     @intrinsic
     def multiply(  # type: ignore[no-untyped-def]
-        typing_context, a, table, count, b, b_step, c, c_row, columns, add
-    ):
-        return calling(name, 9, lambda module: _RunWriter(module, name, tile, rows, runs).write())
+        typing_context, a, table, count, b, b_step, c, c_row, columns, add, ahead, ahead_too, lines
+    ):  # fmt: skip
+        return calling(name, 12, lambda module: write_run_tile(module, name, tile, rows, runs))
 
     return multiply
+
+
+def write_run_tile(module: ir.Module, name: str, tile: Tile, rows: int, runs: Runs) -> ir.Function:
+    """Write the function that `run_tile` calls into a module of LLVM code."""
+    kind = _ShiftWriter if runs.shifts > 1 else _RunWriter
+    return kind(module, name, tile, rows, runs).write()
 
 
 class _RunWriter:
@@ -59,40 +71,61 @@ class _RunWriter:
         self.size = tile.lanes * tile.bytes_each
         self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
         self.zero = zeros(self.vector)
-        self.function = internal(module, name, 9)
+        self.function = internal(module, name, 12)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
 
     def write(self) -> ir.Function:
-        b, (_, _, _, _, _, c, c_row, columns, add) = self.builder, self.function.args
+        b, (c, c_row, columns, add) = self.builder, self.function.args[5:9]
         lanes, vectors = self.tile.lanes, range(self.tile.vectors)
         masks = [lane_mask(b, lanes, columns, j * lanes) for j in vectors]
         base = b.inttoptr(c, BYTES)
-        rows = [b.gep(base, [b.mul(c_row, I64(i))]) for i in range(self.rows)]
+        rows = [b.gep(base, [b.mul(c_row, I64(i))]) for i in self._places()]
         places = [(row, j * self.size, masks[j]) for row in rows for j in vectors]
         store_sums(b, self._runs(), places, b.icmp_signed("!=", add, I64(0)))
         b.ret_void()
         return self.function
 
+    def _places(self) -> list[int]:
+        """The rows of C, by number."""
+        return list(range(self.rows))
+
     def _runs(self) -> list[ir.Value]:
         """The loop over runs of steps; the sums, row by row."""
-        b, (a, table, count, first, b_step, *_) = self.builder, self.function.args
+        b, (a, table, count, first, b_step) = self.builder, self.function.args[:5]
         base, offsets = b.inttoptr(a, BYTES), b.inttoptr(table, I64.as_pointer())
-        sums, some = [self.zero] * (self.rows * self.tile.vectors), self._unrolled()
+        sums = [self.zero] * (len(self._places()) * self.tile.vectors)
         carried = [b.inttoptr(first, BYTES), *sums]
         with loop(b, I64(0), count, 1, carried, at_least_once=True) as runs:
             row, *sums = runs.carried
+            self._fetch(runs.index)
             at = b.gep(base, [b.load(b.gep(offsets, [b.mul(runs.index, I64(self.runs.steps))]))])
-            carried = [row, at, *sums]
-            with loop(b, I64(0), I64(self.runs.steps), some, carried, at_least_once=True) as steps:
-                row, place, *sums = steps.carried
-                for step in range(some):
-                    if step > 0:
-                        sums = self._kept(sums)
-                    sums = self._step(place, b.gep(row, [b.mul(b_step, I64(step))]), step, sums)
-                row = b.gep(row, [b.mul(b_step, I64(some))])
-                steps.following = [row, b.gep(place, [I64(some * self.runs.step)]), *sums]
-            runs.following = [row, *sums]
-        return sums
+            runs.following = self._run(at, row, b_step, sums)
+        return runs.carried[1:]
+
+    def _fetch(self, run: ir.Value) -> None:
+        b, (*places, lines) = self.builder, self.function.args[9:]
+        first = b.mul(run, lines)
+        with loop(b, I64(0), lines, 1) as each:
+            offset = b.shl(b.add(first, each.index), I64(6))
+            for place in places:
+                prefetch_at(b, b.inttoptr(place, BYTES), offset)
+
+    def _run(
+        self, at: ir.Value, row: ir.Value, b_step: ir.Value, sums: Sequence[ir.Value]
+    ) -> list[ir.Value]:
+        """The loop over the steps of one run; where the next row of B is, and the sums."""
+        b, some = self.builder, self._unrolled()
+        carried = [row, at, *sums]
+        with loop(b, I64(0), I64(self.runs.steps), some, carried, at_least_once=True) as steps:
+            row, place, *values = steps.carried
+            for step in range(some):
+                if step > 0:
+                    values = self._kept(values)
+                values = self._step(place, b.gep(row, [b.mul(b_step, I64(step))]), step, values)
+            row = b.gep(row, [b.mul(b_step, I64(some))])
+            steps.following = [row, b.gep(place, [I64(some * self.runs.step)]), *values]
+        row, _, *values = steps.carried
+        return [row, *values]
 
     def _unrolled(self) -> int:
         """How many steps are written one after the other: a part of a run in which no number is
@@ -115,7 +148,7 @@ class _RunWriter:
         column = [(place, i * runs.pitch + step * runs.step) for i in range(self.rows)]
         return rank_one_update(b, sums, column, vectors)
 
-    def _kept(self, sums: list[ir.Value]) -> list[ir.Value]:
+    def _kept(self, sums: Sequence[ir.Value]) -> list[ir.Value]:
         """The same sums behind a barrier that no instruction is moved across: LLVM would move the
         loads of all steps to the front, to registers that there are not."""
         b, count = self.builder, len(sums)
@@ -124,3 +157,65 @@ class _RunWriter:
         constraints = [f"={register}"] * count + [str(i) for i in range(count)] + ["~{memory}"]
         both = b.asm(kind, "", ",".join(constraints), sums, side_effect=True)
         return [b.extract_value(both, i) for i in range(count)]
+
+
+class _ShiftWriter(_RunWriter):
+    """Tiles of rows at several shifts: a number is multiplied by a row of B for each of them."""
+
+    def _places(self) -> list[int]:
+        return [s * self.runs.rows + i for i in range(self.rows) for s in range(self.runs.shifts)]
+
+    def _run(
+        self, at: ir.Value, row: ir.Value, b_step: ir.Value, sums: Sequence[ir.Value]
+    ) -> list[ir.Value]:
+        """Number k of a row is that of step `k - s` at shift s, if there is such a step."""
+        b, shifts, steps = self.builder, self.runs.shifts, self.runs.steps
+        #: The last rows of B, as many as there are shifts or one less.
+        window: list[ir.Value] = []
+        for k in range(shifts - 1):
+            window.append(self._row(row, b_step, k))
+            sums = self._number(at, k, window, range(k + 1), self._kept(sums))
+        # As many steps as there are shifts: the window is the same registers again.
+        rounds = (steps - shifts + 1) // shifts
+        with loop(b, I64(0), I64(rounds), 1, [at, row, *window, *sums]) as turn:
+            place, now, *others = turn.carried
+            window, sums = others[: shifts - 1], others[shifts - 1 :]
+            for k in range(shifts - 1, 2 * shifts - 1):
+                window = [*window[1 - shifts :], self._row(now, b_step, k)]
+                sums = self._number(place, k, window, range(shifts), self._kept(sums))
+            place = b.gep(place, [I64(shifts * self.runs.step)])
+            now = b.gep(now, [b.mul(b_step, I64(shifts))])
+            turn.following = [place, now, *window[1:], *sums]
+        _, _, *others = turn.carried
+        window, sums = others[: shifts - 1], others[shifts - 1 :]
+        for k in range(shifts - 1 + rounds * shifts, steps):
+            window = [*window[1 - shifts :], self._row(row, b_step, k)]
+            sums = self._number(at, k, window, range(shifts), self._kept(sums))
+        for k in range(steps, steps + shifts - 1):
+            window = [*window[1 - shifts :], self.zero]
+            left = range(k - steps + 1, shifts)
+            sums = self._number(at, k, window, left, self._kept(sums))
+        return [b.gep(row, [b.mul(b_step, I64(steps))]), *sums]
+
+    def _row(self, row: ir.Value, b_step: ir.Value, k: int) -> ir.Value:
+        return load_at(self.builder, self.vector, row, self.builder.mul(b_step, I64(k)))
+
+    def _number(
+        self,
+        at: ir.Value,
+        k: int,
+        window: Sequence[ir.Value],
+        shifts: range,
+        sums: Sequence[ir.Value],
+    ) -> list[ir.Value]:
+        """Add the products of number k of each row at these shifts; the last row of B in the window
+        is that of shift 0."""
+        b, results = self.builder, list(sums)
+        for i in range(self.rows):
+            offset = k * self.runs.step + i * self.runs.pitch
+            number = load_at(b, self.vector.element, at, offset)
+            factor = splat(b, number, self.vector.count)
+            for s in shifts:
+                place = i * self.runs.shifts + s
+                results[place] = fmuladd(b, factor, window[-1 - s], results[place])
+        return results

@@ -13,29 +13,41 @@ from dataclasses import dataclass
 
 from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product.strips import Strip
-from dnnc.kernels.target import host
+from dnnc.kernels.target import Target, host
 from dnnc.kernels.tiles import Tile
 
 __all__ = ["Runs", "run_strip_kernel"]
+
+#: Bytes of a cache line.
+_LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
     """`rows` at a time, `pitch` bytes apart; `steps` at a time, `step` bytes apart.
 
-    The number of rows of a strip is a multiple of `rows`, its depth one of `steps`.
+    The number of rows of a strip is a multiple of `rows`, its depth one of `steps`. With several
+    `shifts` so many runs of rows follow one another, each a step further than the one before, and
+    the number of rows is a multiple of theirs: a number is read once for all of them.
     """
 
     rows: int
     pitch: int
     steps: int
     step: int
+    shifts: int = 1
 
-    def tiles(self, tile: Tile) -> tuple[tuple[int, int], ...]:
+    def tiles(self, tile: Tile, target: Target | None = None) -> tuple[tuple[int, int], ...]:
         """(how many, rows) of the tiles that a run is cut into; at most two sizes."""
-        registers = host().vector_registers
-        most = max((registers - 2) // tile.vectors - tile.vectors, 1)
-        most = min(most, 24 if tile.vectors == 1 else 14)
+        target = target or host()
+        registers = target.vector_registers
+        if self.shifts > 1:
+            # Besides sums and a row of B for each shift: LLVM keeps several numbers on Arm.
+            others = 2 if target.is_x86 else 12
+            most = max((registers - others) // self.shifts - 1, 1)
+        else:
+            most = max((registers - 2) // tile.vectors - tile.vectors, 1)
+            most = min(most, 24 if tile.vectors == 1 else 14)
         count = -(-self.rows // most)
         small, larger = divmod(self.rows, count)
         parts = ((larger, small + 1), (count - larger, small))
@@ -57,21 +69,29 @@ def _build(tile: Tile, runs: Runs) -> Callable[[int, int, int], int]:
     if len(parts) == 1:
         others = 0
     big, small = run_tile(tile, rows, runs), run_tile(tile, fewer, runs)
-    run, pitch, steps = runs.rows, runs.pitch, runs.steps
+    run, pitch, steps = runs.shifts * runs.rows, runs.pitch, runs.steps
+    skipped, tiles_in = run - runs.rows, count + others
 
     def strip(words: int, unused: int, unused_too: int) -> int:
         depth, table = slot(words, Strip.DEPTH) // steps, slot(words, Strip.A_STEP)
         b, b_step, c_row = slot(words, Strip.B), slot(words, Strip.B_STEP), slot(words, Strip.C_ROW)
         columns, add = slot(words, Strip.COLUMNS), slot(words, Strip.ADD)
-        to = slot(words, Strip.C)
-        for i in range(0, slot(words, Strip.ROWS), run):
+        rows_there, to = slot(words, Strip.ROWS), slot(words, Strip.C)
+        ahead, too = slot(words, Strip.AHEAD), slot(words, Strip.AHEAD_TOO)
+        times = max(rows_there // run * tiles_in * depth, 1)
+        lines = (slot(words, Strip.AHEAD_BYTES) // _LINE + times - 1) // times
+        fetched = _LINE * lines * depth
+        for i in range(0, rows_there, run):
             a = slot(words, Strip.A) + slot(slot(words, Strip.A_TABLE), i)
             for _ in range(count):
-                big(a, table, depth, b, b_step, to, c_row, columns, add)
+                big(a, table, depth, b, b_step, to, c_row, columns, add, ahead, too, lines)
                 a, to = a + rows * pitch, to + rows * c_row
+                ahead, too = ahead + fetched, too + fetched
             for _ in range(others):
-                small(a, table, depth, b, b_step, to, c_row, columns, add)
+                small(a, table, depth, b, b_step, to, c_row, columns, add, ahead, too, lines)
                 a, to = a + fewer * pitch, to + fewer * c_row
+                ahead, too = ahead + fetched, too + fetched
+            to += skipped * c_row
         return 0
 
     return strip

@@ -49,6 +49,7 @@ from dnnc.kernels.convolution.slots import (
     H,
     N,
     O,
+    W,
     common_slots,
     runs_of,
 )
@@ -68,8 +69,8 @@ _KEPT, _DEEP = 512 * 1024, 256
 #: Fewest pixels of a chunk: each writes and joins a partial result. There are more chunks than one
 #: in any case where threads have nothing else to share.
 _FEWEST = 96
-#: Taps in a run that make a tile with enough sums.
-_SHORTEST_RUN = 8
+#: Taps in a run that make a tile with enough sums, and most taps of a line that are shifts.
+_SHORTEST_RUN, _MOST_SHIFTS = 8, 7
 
 
 @lowering(ConvLastWeightGradient)
@@ -134,9 +135,15 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
 def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> Runs | None:
     """The runs of taps, which are rows here, and of pixels, for strips one vector wide."""
     runs = runs_of(op, form, x, dy, dw.shape)
-    if runs is None or runs.steps < _SHORTEST_RUN:
+    if runs is None:
         return None
-    return Runs(runs.steps, runs.step, runs.rows, runs.pitch)
+    wide, (rows, pixels) = dw.shape[3].constant or 0, (runs.steps, runs.rows)
+    # What one tap reads the next one has read a pixel before.
+    if 1 < wide <= min(_MOST_SHIFTS, pixels // 2) and op.strides[1] == op.dilations[1] == 1:
+        rows = rows // wide if op.groups == 1 else rows
+        if wide * rows >= _SHORTEST_RUN:
+            return Runs(rows, runs.step, pixels, runs.pitch, wide)
+    return Runs(rows, runs.step, pixels, runs.pitch) if rows >= _SHORTEST_RUN else None
 
 
 def _room(dw: Value) -> int:
@@ -262,7 +269,16 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
         put(words, Strip.C_ROW, strips * wide * size)
         put(words, Strip.ADD, add)
         put(words, Strip.A_TABLE, slot(args, TAPS))
+        # The lines that follow are fetched meanwhile, a part with each strip.
+        height, line_dy = slot(args, HO), wo * outputs * size
+        following, line_x = image * height + q + images * lines, slot(args, W) * pixel
+        part = images * lines * max(step * line_x, line_dy) // max(last - first, 1)
+        put(words, Strip.AHEAD_BYTES, part if following < slot(args, N) * height else 0)
+        ahead = slot(args, IN) + ((image + images - 1) * slot(args, H) + y + rows) * line_x
+        ahead_dy = slot(args, OTHER) + following * line_dy
         for strip in range(first, last):
+            put(words, Strip.AHEAD, ahead + (strip - first) * part)
+            put(words, Strip.AHEAD_TOO, ahead_dy + (strip - first) * part)
             group, column = strip // strips, strip % strips * wide
             channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
             rest = min(wide, each - column)

@@ -21,7 +21,8 @@ class Strip(IntEnum):
     ROWS is any number from 0 on. A row i of A begins at `A + i * A_ROW`, or at `A + table[i]`
     where A_TABLE holds the address of a table. LINES is 0, or the address of a list of cache lines
     to fetch meanwhile (`dnnc.kernels.product.lines`). The vectors of a row of B are B_VECTOR
-    apart in strips that are made so, which have no tables, and adjacent in others.
+    apart in strips that are made so, which have no tables, and adjacent in others. Strips of runs
+    fetch so many AHEAD_BYTES from AHEAD and from AHEAD_TOO on meanwhile.
     """
 
     ROWS = 0
@@ -38,7 +39,10 @@ class Strip(IntEnum):
     A_TABLE = 11
     LINES = 12
     B_VECTOR = 13
-    WORDS = 14
+    AHEAD = 14
+    AHEAD_TOO = 15
+    AHEAD_BYTES = 16
+    WORDS = 17
 
 
 def strip_kernel(dtype: str, vectors: int, table: str = "", apart: bool = False) -> Kernel:
