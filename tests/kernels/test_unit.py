@@ -106,7 +106,7 @@ def test_few_columns_are_fixed(run_node, unit_call, transpose_b):
 @pytest.mark.parametrize("transpose", FLIPS, ids=str)
 def test_the_way_to_the_output_changes_no_bit(run_node, unit_call, transpose):
     """Whole tiles are stored at once; in a matrix of one column more, sums go by scratch memory."""
-    for m, n, k in [(96, 64, 40), (64, 96, 250), (640, 32, 100)]:
+    for m, n, k in [(96, 64, 40), (64, 96, 250), (640, 32, 100), (96, 96, 900)]:
         a, b = operands(DType.F32, (2,), m, n, k, *transpose)
         more = np.concatenate([b, b[:, :1] if transpose[1] else b[..., :1]], 2 - transpose[1])
         whole, wider = (

@@ -54,7 +54,7 @@ def build_stream() -> Callable[[int, int, int], None]:
         for j in range(start, slot(words, Stream.END), PAIR):
             if split:
                 moving = place_of(args, words, j)
-            put(words, Stream.STRAIGHT, turns == 1 and straight(args, words, j))
+            put(words, Stream.STRAIGHT, straight(args, words, j))
             for q in range(0, chunks, most):
                 some = min(most, chunks - q)
                 multiply(args, words, j, q, some, moving)

@@ -24,19 +24,19 @@ assert Stream.WORDS <= Strip.WORDS
 
 
 def build_straight() -> Callable[[int, int, int], bool]:
-    """`f(args, words, j)`: whether sums over the whole depth, of what is fixed by what streams by
-    from `j` on, may go to the output at once: in whole tiles, to which nothing more is done."""
+    """`f(args, words, j)`: whether the sums of what is fixed by what streams by from `j` on go to
+    the output at once: whole tiles of the first depth, to which no epilogue is applied."""
     from dnnc.kernels.intrinsics import slot
     from dnnc.kernels.subroutine import subroutine
 
     start_of = subroutine(build_start(), returns=1)
 
     def straight(args: int, words: int, j: int) -> bool:
-        if slot(args, slots.EPILOGUE) or slot(args, slots.OUT) == 0:
+        if slot(args, slots.OUT) == 0 or slot(words, Stream.K0):
             return False
-        if slot(words, Stream.ORDER) == TURNED_STREAM:
+        if slot(args, slots.EPILOGUE) and slot(words, Stream.DEPTH) == slot(args, slots.K):
             return False
-        if slot(words, Stream.DEPTH) < slot(args, slots.K) or start_of(args, words, j) < j:
+        if slot(words, Stream.ORDER) == TURNED_STREAM or start_of(args, words, j) < j:
             return False
         count, across = slot(words, Stream.COUNT), slot(words, Stream.END) - j
         whole: bool = count % SIDE == 0 and slot(args, slots.N) % SIDE == 0
