@@ -197,6 +197,7 @@ def _build_strips(widest: Tile) -> Callable[..., None]:
         put(words, Strip.B_STEP, width * size)
         put(words, Strip.ADD, 0)
         put(words, Strip.AHEAD_BYTES, 0)
+        put(words, Strip.AHEAD_TOO_BYTES, 0)
         for strip in range(first, last):
             group, column = strip // per_group, strip % per_group * wide
             panel = group * panels + column // width

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from dnnc.kernels.convolution.run_strips import Runs
+from dnnc.kernels.convolution.run_strips import LINE, Runs
 from dnnc.kernels.loop_ir import loop
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import (
@@ -38,13 +38,13 @@ _UNROLLED = 8, 2
 
 @cache
 def run_tile(tile: Tile, rows: int, runs: Runs) -> Any:
-    """The intrinsic `f(a, table, count, b, b_step, c, c_row, columns, add, ahead, ahead_too,
-    lines)`.
+    """The intrinsic `f(a, table, count, b, b_step, c, c_row, columns, add, ahead, lines, ahead_too,
+    lines_too)`.
 
     A tile of `rows` at each shift, the first of which is at `a`: run k of steps, of `count`, is
     `table[k * runs.steps]` bytes from there. Rows of B are `b_step` bytes apart and read whole; C
     takes `columns`, which are added to what it holds where `add` is not 0. For each run of steps
-    so many cache `lines` from `ahead` and `ahead_too` on are fetched meanwhile.
+    so many cache `lines` are fetched from `ahead` on, and `lines_too` from `ahead_too` on.
     """
     shape = tile.dtype, f"{tile.vectors}x{tile.lanes}", rows
     parts = *shape, runs.pitch, runs.steps, runs.step, runs.shifts, runs.rows
@@ -52,9 +52,10 @@ def run_tile(tile: Tile, rows: int, runs: Runs) -> Any:
 
     @intrinsic
     def multiply(  # type: ignore[no-untyped-def]
-        typing_context, a, table, count, b, b_step, c, c_row, columns, add, ahead, ahead_too, lines
+        typing_context, a, table, count, b, b_step, c, c_row, columns, add, ahead, lines, ahead_too,
+        lines_too
     ):  # fmt: skip
-        return calling(name, 12, lambda module: write_run_tile(module, name, tile, rows, runs))
+        return calling(name, 13, lambda module: write_run_tile(module, name, tile, rows, runs))
 
     return multiply
 
@@ -71,7 +72,7 @@ class _RunWriter:
         self.size = tile.lanes * tile.bytes_each
         self.vector = ir.VectorType(FLOATS[tile.dtype], tile.lanes)
         self.zero = zeros(self.vector)
-        self.function = internal(module, name, 12)
+        self.function = internal(module, name, 13)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
 
     def write(self) -> ir.Function:
@@ -103,12 +104,11 @@ class _RunWriter:
         return runs.carried[1:]
 
     def _fetch(self, run: ir.Value) -> None:
-        b, (*places, lines) = self.builder, self.function.args[9:]
-        first = b.mul(run, lines)
-        with loop(b, I64(0), lines, 1) as each:
-            offset = b.shl(b.add(first, each.index), I64(6))
-            for place in places:
-                prefetch_at(b, b.inttoptr(place, BYTES), offset)
+        b, (ahead, lines, ahead_too, lines_too) = self.builder, self.function.args[9:]
+        for first, count in ((ahead, lines), (ahead_too, lines_too)):
+            place = b.inttoptr(b.add(first, b.mul(run, b.mul(count, I64(LINE)))), BYTES)
+            with loop(b, I64(0), count, 1) as each:
+                prefetch_at(b, place, b.mul(each.index, I64(LINE)))
 
     def _run(
         self, at: ir.Value, row: ir.Value, b_step: ir.Value, sums: Sequence[ir.Value]

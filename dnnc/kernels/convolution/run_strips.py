@@ -16,10 +16,10 @@ from dnnc.kernels.product.strips import Strip
 from dnnc.kernels.target import Target, host
 from dnnc.kernels.tiles import Tile
 
-__all__ = ["Runs", "run_strip_kernel"]
+__all__ = ["LINE", "Runs", "run_strip_kernel"]
 
 #: Bytes of a cache line.
-_LINE = 64
+LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +78,27 @@ def _build(tile: Tile, runs: Runs) -> Callable[[int, int, int], int]:
         columns, add = slot(words, Strip.COLUMNS), slot(words, Strip.ADD)
         rows_there, to = slot(words, Strip.ROWS), slot(words, Strip.C)
         ahead, too = slot(words, Strip.AHEAD), slot(words, Strip.AHEAD_TOO)
+        # As many lines with each run of steps of each tile.
         times = max(rows_there // run * tiles_in * depth, 1)
-        lines = (slot(words, Strip.AHEAD_BYTES) // _LINE + times - 1) // times
-        fetched = _LINE * lines * depth
+        lines = (slot(words, Strip.AHEAD_BYTES) // LINE + times - 1) // times
+        lines_too = (slot(words, Strip.AHEAD_TOO_BYTES) // LINE + times - 1) // times
+        next_lines, next_too = LINE * lines * depth, LINE * lines_too * depth
         for i in range(0, rows_there, run):
             a = slot(words, Strip.A) + slot(slot(words, Strip.A_TABLE), i)
-            for _ in range(count):
-                big(a, table, depth, b, b_step, to, c_row, columns, add, ahead, too, lines)
-                a, to = a + rows * pitch, to + rows * c_row
-                ahead, too = ahead + fetched, too + fetched
-            for _ in range(others):
-                small(a, table, depth, b, b_step, to, c_row, columns, add, ahead, too, lines)
-                a, to = a + fewer * pitch, to + fewer * c_row
-                ahead, too = ahead + fetched, too + fetched
+            for tile in range(tiles_in):
+                if tile < count:
+                    big(
+                        a, table, depth, b, b_step, to, c_row, columns, add, ahead, lines, too,
+                        lines_too,
+                    )  # fmt: skip
+                    a, to = a + rows * pitch, to + rows * c_row
+                else:
+                    small(
+                        a, table, depth, b, b_step, to, c_row, columns, add, ahead, lines, too,
+                        lines_too,
+                    )  # fmt: skip
+                    a, to = a + fewer * pitch, to + fewer * c_row
+                ahead, too = ahead + next_lines, too + next_too
             to += skipped * c_row
         return 0
 

@@ -137,13 +137,14 @@ def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> Runs | None:
     runs = runs_of(op, form, x, dy, dw.shape)
     if runs is None:
         return None
-    wide, (rows, pixels) = dw.shape[3].constant or 0, (runs.steps, runs.rows)
+    wide, channels, pixels = dw.shape[3].constant or 0, dw.shape[1].constant or 0, runs.rows
     # What one tap reads the next one has read a pixel before.
-    if 1 < wide <= min(_MOST_SHIFTS, pixels // 2) and op.strides[1] == op.dilations[1] == 1:
-        rows = rows // wide if op.groups == 1 else rows
-        if wide * rows >= _SHORTEST_RUN:
-            return Runs(rows, runs.step, pixels, runs.pitch, wide)
-    return Runs(rows, runs.step, pixels, runs.pitch) if rows >= _SHORTEST_RUN else None
+    near = op.strides[1] == op.dilations[1] == 1 and 1 < wide <= min(_MOST_SHIFTS, pixels // 2)
+    if near and wide * channels >= _SHORTEST_RUN:
+        return Runs(channels, runs.step, pixels, runs.pitch, wide)
+    if runs.steps < _SHORTEST_RUN:
+        return None
+    return Runs(runs.steps, runs.step, pixels, runs.pitch)
 
 
 def _room(dw: Value) -> int:
@@ -269,16 +270,19 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
         put(words, Strip.C_ROW, strips * wide * size)
         put(words, Strip.ADD, add)
         put(words, Strip.A_TABLE, slot(args, TAPS))
-        # The lines that follow are fetched meanwhile, a part with each strip.
+        # What follows in both images is fetched meanwhile, a part with each strip.
         height, line_dy = slot(args, HO), wo * outputs * size
         following, line_x = image * height + q + images * lines, slot(args, W) * pixel
-        part = images * lines * max(step * line_x, line_dy) // max(last - first, 1)
-        put(words, Strip.AHEAD_BYTES, part if following < slot(args, N) * height else 0)
+        left = min(slot(args, N) * height - following, images * lines)
+        part_x = left * step * line_x // max(last - first, 1)
+        part_dy = left * line_dy // max(last - first, 1)
+        put(words, Strip.AHEAD_BYTES, part_x)
+        put(words, Strip.AHEAD_TOO_BYTES, part_dy)
         ahead = slot(args, IN) + ((image + images - 1) * slot(args, H) + y + rows) * line_x
         ahead_dy = slot(args, OTHER) + following * line_dy
         for strip in range(first, last):
-            put(words, Strip.AHEAD, ahead + (strip - first) * part)
-            put(words, Strip.AHEAD_TOO, ahead_dy + (strip - first) * part)
+            put(words, Strip.AHEAD, ahead + (strip - first) * part_x)
+            put(words, Strip.AHEAD_TOO, ahead_dy + (strip - first) * part_dy)
             group, column = strip // strips, strip % strips * wide
             channel = column if slot(args, EACH) else group * slot(args, CHANNELS)
             rest = min(wide, each - column)

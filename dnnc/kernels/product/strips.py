@@ -22,7 +22,7 @@ class Strip(IntEnum):
     where A_TABLE holds the address of a table. LINES is 0, or the address of a list of cache lines
     to fetch meanwhile (`dnnc.kernels.product.lines`). The vectors of a row of B are B_VECTOR
     apart in strips that are made so, which have no tables, and adjacent in others. Strips of runs
-    fetch so many AHEAD_BYTES from AHEAD and from AHEAD_TOO on meanwhile.
+    fetch at least AHEAD_BYTES from AHEAD on meanwhile, and AHEAD_TOO_BYTES from AHEAD_TOO on.
     """
 
     ROWS = 0
@@ -40,9 +40,10 @@ class Strip(IntEnum):
     LINES = 12
     B_VECTOR = 13
     AHEAD = 14
-    AHEAD_TOO = 15
-    AHEAD_BYTES = 16
-    WORDS = 17
+    AHEAD_BYTES = 15
+    AHEAD_TOO = 16
+    AHEAD_TOO_BYTES = 17
+    WORDS = 18
 
 
 def strip_kernel(dtype: str, vectors: int, table: str = "", apart: bool = False) -> Kernel:

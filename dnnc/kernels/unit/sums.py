@@ -36,11 +36,14 @@ def build_straight() -> Callable[[int, int, int], bool]:
             return False
         if slot(args, slots.EPILOGUE) and slot(words, Stream.DEPTH) == slot(args, slots.K):
             return False
+        # The last of what streams by, and columns that are turned, are other ones than they become.
         if slot(words, Stream.ORDER) == TURNED_STREAM or start_of(args, words, j) < j:
             return False
-        count, across = slot(words, Stream.COUNT), slot(words, Stream.END) - j
+        # Two tiles of what is fixed are computed at least, and whole ones of pieces; rows of the
+        # output begin with cache lines.
+        count = slot(words, Stream.COUNT)
         whole: bool = count % SIDE == 0 and slot(args, slots.N) % SIDE == 0
-        return whole and min(count, across) >= PAIR
+        return whole and count >= PAIR
 
     return straight
 

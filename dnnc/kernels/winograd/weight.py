@@ -2,9 +2,10 @@
 
 The gradient of `Y = A^T [(G w G^T) * (B^T x B)] A` by w is `G^T [(B^T x B) * (A dY A^T)] G`, summed
 over tiles, channels times outputs: for each product one matrix product whose depth are the
-tiles. Images are cut into chunks, and outputs into groups where they are many, by sizes alone; each
-chunk sums into a partial result of its own, and a second call adds those in order and transforms
-them back. So threads share images and outputs, and the sums are the same for any number of threads.
+tiles. Images are cut into chunks, by sizes alone, and outputs into groups where they are many or
+threads more than chunks. Each chunk sums into a partial result of its own, and a second call adds
+those in order and transforms them back. A sum is the same in any group, so threads share images and
+outputs, and results are the same for any number of them.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
 
 
 def _division(scheme: Scheme, each: int) -> tuple[int, int]:
-    """Chunks of images and groups of outputs, for partial results of `each` so many bytes.
+    """Most chunks of images and fewest groups of outputs, for partial results of `each` so many
+    bytes.
 
     A chunk costs memory for a partial result, and a group that the image is transformed for it
     anew where another thread takes it.
