@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from llvmlite import ir
 
+from dnnc.kernels.convolution.depthwise import Taps, widest
 from dnnc.kernels.convolution.run_strips import Runs
 from dnnc.kernels.target import Target
 from dnnc.kernels.tiles import Tile, dot_sizes, tiles
@@ -188,6 +189,24 @@ def test_sums_at_several_shifts_stay_in_registers(
         found = sum(bool(MULTIPLY_ADD.match(line)) for line in lines)
         short = rows * shifts * (shifts - 1 + rest)
         assert found - short in (rows * shifts * (steps - shifts + 1 - rest), rows * shifts**2)
+
+
+@pytest.mark.parametrize(("wide", "apart", "stride"), [(3, 1, 1), (3, 2, 1), (5, 1, 2), (9, 1, 1)])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", TARGETS)
+def test_sums_and_pixels_stay_in_registers(
+    name: str, dtype: str, wide: int, apart: int, stride: int
+) -> None:
+    from dnnc.kernels.convolution.depthwise_ir import write_outputs
+
+    target = TARGETS[name]
+    if wide > widest(target):
+        pytest.skip("so many taps have no tile of their own")
+    taps = Taps(dtype, tiles(dtype, 1, target)[0].lanes, wide, apart, stride)
+    text = compiled(lambda to: write_outputs(to, "taps", taps, False, False, target), target)
+    (loop,) = [loop for loop in inner_loops(text) if any(map(MULTIPLY_ADD.match, loop))]
+    assert sum(bool(MULTIPLY_ADD.match(line)) for line in loop) == wide * taps.outputs(target)
+    assert not [line for line in loop if STACK.search(line) and VECTOR.search(line)]
 
 
 def test_tiles_follow_from_registers() -> None:

@@ -9,7 +9,7 @@ the next one is taken.
 By input, outputs dx[h, w] of one class (h + top) mod stride, (w + left) mod stride use the same
 taps, with adjacent pixels of dy; each class is such a convolution of its own, with strides in
 what it writes. In a depthwise convolution, a panel is a vector of channels, each of which is
-multiplied by its own weights.
+multiplied by its own weights; without strides by input, and forward, it has a kernel of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
+from dnnc.kernels.convolution.depthwise import Taps, depthwise_kernel
 from dnnc.kernels.convolution.driver import build_conv, most_rows
 from dnnc.kernels.convolution.run_strips import Runs
 from dnnc.kernels.convolution.slots import Form, common_slots, runs_of
@@ -66,6 +67,16 @@ def conv_last_calls(
     if backward:
         weight = (x.shape[3], y.shape[3] // groups, *op.kernel)
     form = Form.of(op, dtype, weight, backward)
+    examples, in_place = (
+        convolution_examples(op, y, epilogue),
+        epilogue.in_place if epilogue else (),
+    )
+    pixels = (x if backward else y).type.elements
+    flops = 2 * pixels * product(weight[1:])
+    taps = Taps.of(op, dtype, op.kernel) if form.each and not backward else None
+    if taps:
+        kernel, arguments = depthwise_kernel(op, taps, x, packed, y, epilogue)
+        return [Call(kernel, arguments, flops, in_place, examples)]
     tile = form.tile
     wide, narrow = (_runs(op, form, x, y, weight, one) for one in (False, True))
     runs = wide or narrow
@@ -84,12 +95,9 @@ def conv_last_calls(
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
     )
-    pixels = (x if backward else y).type.elements
-    flops = 2 * pixels * product(weight[1:])
     widest = tiles(dtype)[0]
     kernel = make_kernel("conv_last", lambda: build_conv(widest), widest, unrolled=False)
-    examples = convolution_examples(op, y, epilogue)
-    return [Call(kernel, arguments, flops, epilogue.in_place if epilogue else (), examples)]
+    return [Call(kernel, arguments, flops, in_place, examples)]
 
 
 def _runs(
