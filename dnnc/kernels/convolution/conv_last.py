@@ -67,10 +67,8 @@ def conv_last_calls(
     if backward:
         weight = (x.shape[3], y.shape[3] // groups, *op.kernel)
     form = Form.of(op, dtype, weight, backward)
-    examples, in_place = (
-        convolution_examples(op, y, epilogue),
-        epilogue.in_place if epilogue else (),
-    )
+    examples = convolution_examples(op, y, epilogue)
+    in_place = epilogue.in_place if epilogue else ()
     pixels = (x if backward else y).type.elements
     flops = 2 * pixels * product(weight[1:])
     taps = Taps.of(op, dtype, op.kernel) if form.each and not backward else None

@@ -22,6 +22,8 @@ __all__ = ["Taps", "depthwise_kernel", "widest"]
 
 _OUT, _IN, _WEIGHTS, _N, _H, _W, _C, _HO, _WO, _KH, _SH, _DH, _TOP, _LEFT = range(14)
 _ROWS, _WORDS, _TILE, _EPILOGUE, _SLOTS = range(14, 19)
+#: Most outputs of a line that go to an epilogue at a time.
+_MOST = 512
 
 
 def widest(target: Target | None = None) -> int:
@@ -66,14 +68,14 @@ def depthwise_kernel(
     high = op.kernel[0]
     sizes = (*x.shape, *y.shape[1:3], high, op.strides[0], op.dilations[0], *op.pads[:2])
     arguments = (
-        # An epilogue stores by itself, from a line of sums.
+        # An epilogue stores by itself, from a piece of a line of sums.
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
         *(Integer.of(size) for size in sizes),
         Scratch(high * 16, per_thread=True),
         Scratch(dim(8 * Region.WORDS), per_thread=True),
-        Scratch(y.shape[2] * (taps.lanes * taps.bytes_each), per_thread=True),
+        Scratch(dim(_MOST * taps.lanes * taps.bytes_each), per_thread=True),
         *epilogue_arguments(epilogue),
     )
     kernel = make_kernel("depthwise", lambda: _build(taps), taps, taps.outputs(), unrolled=False)
@@ -81,6 +83,7 @@ def depthwise_kernel(
 
 
 def _build(taps: Taps) -> Callable[[int, int, int], int]:
+    """Threads share lines of all images, vector of channels by vector."""
     from dnnc.kernels.epilogue import build_finish
     from dnnc.kernels.intrinsics import share, slot
     from dnnc.kernels.subroutine import shared, subroutine
@@ -91,20 +94,24 @@ def _build(taps: Taps) -> Callable[[int, int, int], int]:
     def kernel(args: int, tid: int, threads: int) -> int:
         ho, wo, channels = slot(args, _HO), slot(args, _WO), slot(args, _C)
         code, words, tile = slot(args, _EPILOGUE), slot(args, _WORDS), slot(args, _TILE)
-        start, stop = share(slot(args, _N) * ho, 1, tid, threads)
-        for q in range(start, stop):
-            there = rows(args, q // ho, q % ho)
-            for channel in range(0, channels, lanes):
-                columns = min(lanes, channels - channel)
-                if code:
-                    line(args, there, channel, columns, tile, lanes * size)
-                    finish(
-                        code, args + 8 * _SLOTS, words, tile, lanes * size, wo, columns, q, 0,
-                        channel, 1,
-                    )  # fmt: skip
-                else:
-                    to = slot(args, _OUT) + (q * wo * channels + channel) * size
-                    line(args, there, channel, columns, to, channels * size)
+        vectors, listed, there = (channels + lanes - 1) // lanes, -1, 0
+        start, stop = share(slot(args, _N) * ho * vectors, 1, tid, threads)
+        for unit in range(start, stop):
+            q, channel = unit // vectors, unit % vectors * lanes
+            columns = min(lanes, channels - channel)
+            if q != listed:
+                there, listed = rows(args, q // ho, q % ho), q
+            if code == 0:
+                to = slot(args, _OUT) + (q * wo * channels + channel) * size
+                line(args, there, channel, columns, 0, wo, to, channels * size)
+                continue
+            for j in range(0, wo, _MOST):
+                some = min(_MOST, wo - j)
+                line(args, there, channel, columns, j, j + some, tile, lanes * size)
+                finish(
+                    code, args + 8 * _SLOTS, words, tile, lanes * size, some, columns, q, j,
+                    channel, 1,
+                )  # fmt: skip
         return 0
 
     return kernel
@@ -131,8 +138,8 @@ def _build_rows(taps: Taps) -> Callable[[int, int, int], int]:
 
 
 def _build_line(taps: Taps) -> Callable[..., None]:
-    """`f(args, there, channel, columns, to, step)`: a vector of `columns` channels of the line that
-    is listed, as outputs `step` bytes apart."""
+    """`f(args, there, channel, columns, start, stop, to, step)`: a vector of `columns` channels of
+    outputs `start` to `stop` of the line that is listed, `step` bytes apart from `to` on."""
     from dnnc.kernels.convolution.depthwise_ir import outputs_of_line
     from dnnc.kernels.intrinsics import slot
 
@@ -142,11 +149,14 @@ def _build_line(taps: Taps) -> Callable[..., None]:
     size, lanes, some, stride = taps.bytes_each, taps.lanes, taps.outputs(), taps.stride
     reach = (some - 1) * stride + (taps.wide - 1) * taps.apart
 
-    def line(args: int, there: int, channel: int, columns: int, to: int, step: int) -> None:
-        w, wo, pixel = slot(args, _W), slot(args, _WO), slot(args, _C) * size
-        rows, at = slot(args, _ROWS), channel * size
-        for j in range(0, wo, some):
-            first, count = j * stride - slot(args, _LEFT), min(some, wo - j)
+    def line(
+        args: int, there: int, channel: int, columns: int, start: int, stop: int, to: int,
+        step: int,
+    ) -> None:  # fmt: skip
+        w, pixel, rows = slot(args, _W), slot(args, _C) * size, slot(args, _ROWS)
+        at = channel * size
+        for j in range(start, stop, some):
+            first, count = j * stride - slot(args, _LEFT), min(some, stop - j)
             if columns < lanes:
                 masked(rows, there, at, pixel, to, step, first, w, count, columns)
             elif count == some and first >= 0 and first + reach < w:
