@@ -10,8 +10,9 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from dnnc.kernels.convolution.run_strips import LINE, Runs
+from dnnc.kernels.convolution.run_strips import Runs
 from dnnc.kernels.loop_ir import loop
+from dnnc.kernels.product.lines import LINE
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.vector_ir import (
     BYTES,

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dnnc.kernels.abi import Kernel, make_kernel
+from dnnc.kernels.product.lines import LINE
 from dnnc.kernels.product.strips import Strip
 from dnnc.kernels.target import Target, host
 from dnnc.kernels.tiles import Tile
 
-__all__ = ["LINE", "Runs", "run_strip_kernel"]
-
-#: Bytes of a cache line.
-LINE = 64
+__all__ = ["Runs", "run_strip_kernel"]
 
 
 @dataclass(frozen=True, slots=True)

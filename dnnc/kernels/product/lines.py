@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from dnnc.kernels.unit.sizes import FETCHED
 
-__all__ = ["build_list_lines", "list_bytes"]
+__all__ = ["LINE", "build_list_lines", "list_bytes"]
 
 #: Bytes of a cache line, and most lines of a list.
-_LINE, _MOST = 64, 1 << 11
+LINE, _MOST = 64, 1 << 11
 
 
 def list_bytes() -> int:
@@ -31,7 +31,7 @@ def build_list_lines() -> Callable[[int, int, int, int, int], None]:
     def list_lines(lines: int, place: int, stride: int, rows: int, count: int) -> None:
         n = slot(lines, 0)
         for row in range(rows):
-            for byte in range(0, count, _LINE):
+            for byte in range(0, count, LINE):
                 if n < _MOST:
                     n += 1
                     put(lines, n, place + row * stride + byte)
