@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
@@ -32,9 +33,8 @@ from dnnc.kernels.vector_ir import (
 
 __all__ = ["run_tile", "write_run_tile"]
 
-#: The most steps that are written one after the other, for tiles of one vector and of more. The
-#: latter leave few registers free: of many steps LLVM would load numbers so early that it spills.
-_UNROLLED = 8, 2
+#: The most steps that are written one after the other.
+_UNROLLED = 8
 
 
 @cache
@@ -131,7 +131,7 @@ class _RunWriter:
     def _unrolled(self) -> int:
         """How many steps are written one after the other: a part of a run in which no number is
         read twice, since LLVM would keep what is read again in registers that there are not."""
-        for some in range(_UNROLLED[self.tile.vectors > 1], 1, -1):
+        for some in range(_UNROLLED, 1, -1):
             places = {
                 i * self.runs.pitch + k * self.runs.step
                 for i in range(self.rows)
@@ -144,10 +144,14 @@ class _RunWriter:
     def _step(
         self, place: ir.Value, row: ir.Value, step: int, sums: Sequence[ir.Value]
     ) -> list[ir.Value]:
-        b, runs = self.builder, self.runs
-        vectors = [load_at(b, self.vector, row, j * self.size) for j in range(self.tile.vectors)]
+        runs = self.runs
         column = [(place, i * runs.pitch + step * runs.step) for i in range(self.rows)]
-        return rank_one_update(b, sums, column, vectors)
+        return rank_one_update(self.builder, sums, column, self._vectors(row))
+
+    def _vectors(self, row: ir.Value) -> list[ir.Value]:
+        """A row of B."""
+        vectors = range(self.tile.vectors)
+        return [load_at(self.builder, self.vector, row, j * self.size) for j in vectors]
 
     def _kept(self, sums: Sequence[ir.Value]) -> list[ir.Value]:
         """The same sums behind a barrier that no instruction is moved across: LLVM would move the
@@ -172,51 +176,57 @@ class _ShiftWriter(_RunWriter):
         """Number k of a row is that of step `k - s` at shift s, if there is such a step."""
         b, shifts, steps = self.builder, self.runs.shifts, self.runs.steps
         #: The last rows of B, as many as there are shifts or one less.
-        window: list[ir.Value] = []
+        window: list[list[ir.Value]] = []
         for k in range(shifts - 1):
             window.append(self._row(row, b_step, k))
             sums = self._number(at, k, window, range(k + 1), self._kept(sums))
         # As many steps as there are shifts: the window is the same registers again.
         rounds = (steps - shifts + 1) // shifts
-        with loop(b, I64(0), I64(rounds), 1, [at, row, *window, *sums]) as turn:
+        with loop(b, I64(0), I64(rounds), 1, [at, row, *chain(*window), *sums]) as turn:
             place, now, *others = turn.carried
-            window, sums = others[: shifts - 1], others[shifts - 1 :]
+            window, sums = self._split(others)
             for k in range(shifts - 1, 2 * shifts - 1):
                 window = [*window[1 - shifts :], self._row(now, b_step, k)]
                 sums = self._number(place, k, window, range(shifts), self._kept(sums))
             place = b.gep(place, [I64(shifts * self.runs.step)])
             now = b.gep(now, [b.mul(b_step, I64(shifts))])
-            turn.following = [place, now, *window[1:], *sums]
-        _, _, *others = turn.carried
-        window, sums = others[: shifts - 1], others[shifts - 1 :]
+            turn.following = [place, now, *chain(*window[1:]), *sums]
+        window, sums = self._split(turn.carried[2:])
         for k in range(shifts - 1 + rounds * shifts, steps):
             window = [*window[1 - shifts :], self._row(row, b_step, k)]
             sums = self._number(at, k, window, range(shifts), self._kept(sums))
         for k in range(steps, steps + shifts - 1):
-            window = [*window[1 - shifts :], self.zero]
+            window = [*window[1 - shifts :], []]
             left = range(k - steps + 1, shifts)
             sums = self._number(at, k, window, left, self._kept(sums))
         return [b.gep(row, [b.mul(b_step, I64(steps))]), *sums]
 
-    def _row(self, row: ir.Value, b_step: ir.Value, k: int) -> ir.Value:
-        return load_at(self.builder, self.vector, row, self.builder.mul(b_step, I64(k)))
+    def _row(self, row: ir.Value, b_step: ir.Value, k: int) -> list[ir.Value]:
+        return self._vectors(self.builder.gep(row, [self.builder.mul(b_step, I64(k))]))
+
+    def _split(self, values: Sequence[ir.Value]) -> tuple[list[list[ir.Value]], list[ir.Value]]:
+        """The window, row by row, and the sums of values that a loop carries."""
+        vectors = self.tile.vectors
+        end = (self.runs.shifts - 1) * vectors
+        return [list(values[i : i + vectors]) for i in range(0, end, vectors)], list(values[end:])
 
     def _number(
         self,
         at: ir.Value,
         k: int,
-        window: Sequence[ir.Value],
+        window: Sequence[Sequence[ir.Value]],
         shifts: range,
         sums: Sequence[ir.Value],
     ) -> list[ir.Value]:
         """Add the products of number k of each row at these shifts; the last row of B in the window
         is that of shift 0."""
-        b, results = self.builder, list(sums)
+        b, results, runs = self.builder, list(sums), self.runs
         for i in range(self.rows):
-            offset = k * self.runs.step + i * self.runs.pitch
+            offset = k * runs.step + i * runs.pitch
             number = load_at(b, self.vector.element, at, offset)
             factor = splat(b, number, self.vector.count)
             for s in shifts:
-                place = i * self.runs.shifts + s
-                results[place] = fmuladd(b, factor, window[-1 - s], results[place])
+                place = (i * runs.shifts + s) * self.tile.vectors
+                for j, vector in enumerate(window[-1 - s]):
+                    results[place + j] = fmuladd(b, factor, vector, results[place + j])
         return results

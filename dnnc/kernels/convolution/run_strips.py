@@ -19,6 +19,9 @@ from dnnc.kernels.tiles import Tile
 
 __all__ = ["Runs", "run_strip_kernel"]
 
+#: Fewest registers of sums of a tile: fewer would wait for one another.
+_FEWEST_SUMS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
@@ -35,21 +38,29 @@ class Runs:
     step: int
     shifts: int = 1
 
+    def fit(self, tile: Tile, target: Target | None = None) -> bool:
+        """Whether registers hold enough sums of a tile of rows at all shifts."""
+        rows = min(self._most(tile, target or host()), self.rows)
+        return rows * self.shifts * tile.vectors >= _FEWEST_SUMS
+
     def tiles(self, tile: Tile, target: Target | None = None) -> tuple[tuple[int, int], ...]:
         """(how many, rows) of the tiles that a run is cut into; at most two sizes."""
-        target = target or host()
-        registers = target.vector_registers
-        if self.shifts > 1:
-            # Besides sums and a row of B for each shift: LLVM keeps several numbers on Arm.
-            others = 2 if target.is_x86 else 12
-            most = max((registers - others) // self.shifts - 1, 1)
-        else:
-            most = max((registers - 2) // tile.vectors - tile.vectors, 1)
-            most = min(most, 24 if tile.vectors == 1 else 14)
+        most = max(self._most(tile, target or host()), 1)
         count = -(-self.rows // most)
         small, larger = divmod(self.rows, count)
         parts = ((larger, small + 1), (count - larger, small))
         return tuple(part for part in parts if part[0])
+
+    def _most(self, tile: Tile, target: Target) -> int:
+        """Most rows of a tile."""
+        registers = target.vector_registers
+        if self.shifts == 1:
+            # LLVM loads numbers of several rows ahead, where they do not come with the product.
+            sums = 24 if registers >= 32 else 6 + 2 * tile.vectors
+            return sums // tile.vectors
+        # Besides sums and a row of B for each shift: LLVM keeps several numbers on Arm.
+        others = 2 if target.is_x86 else 12
+        return (registers - others) // (self.shifts * tile.vectors) - 1
 
 
 def run_strip_kernel(tile: Tile, runs: Runs) -> Kernel:

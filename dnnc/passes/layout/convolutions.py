@@ -25,9 +25,10 @@ __all__ = ["Packing", "is_image_node"]
 
 _ONES = (dim(1), dim(1))
 #: Least elements of a weight whose gradient is a product: a partial result for each chunk of images
-#: leaves the second-level cache; on a matrix unit products are faster before.
-_LARGE, _LARGE_ON_UNIT = 128 * 1024, 32 * 1024
-#: Least elements of a weight, and least depth, of a convolution that is a product on a matrix unit.
+#: leaves the second-level cache.
+_LARGE = 128 * 1024
+#: Least elements of a weight, and least depth, of a convolution that is a product on a matrix unit;
+#: for the gradient by weight least channels, which are the columns of its product.
 _LEAST, _LEAST_DEPTH = 128 * 128, 128
 
 
@@ -55,7 +56,7 @@ class Packing:
         """y [N, Ho, Wo, O], of that `size` [Ho, Wo], of x [N, H, W, C] and the weight w [O, C /
         groups, kh, kw]."""
         kernel = _kernel(w)
-        if _is_product(op, w, depth=w.shape[1]):
+        if _is_product(op, x, w.shape, w.shape[1]):
             return _product(x, w, transpose=True)
         tile = winograd_tile(self._forward, x, op.movement, kernel, w.shape[0], size)
         packed = self._pack(w, PackWeights(groups=op.groups, tile=tile))
@@ -65,7 +66,7 @@ class Packing:
     def input_gradient(self, op: ConvInputGradient, dy: Value, w: Value) -> Value:
         """dx [N, H, W, C] of dy [N, Ho, Wo, O] and the weight."""
         kernel, shape = _kernel(w), last_shape(op.shape)
-        if _is_product(op, w, depth=w.shape[0]):
+        if _is_product(op, dy, w.shape, w.shape[0]):
             return _product(dy, w, transpose=False)
         if op.strides != _ONES:
             pack = PackWeights(
@@ -82,7 +83,7 @@ class Packing:
     def weight_gradient(self, op: ConvWeightGradient, x: Value, dy: Value) -> Value:
         """dw [O, C / groups, kh, kw] of x [N, H, W, C] and dy [N, Ho, Wo, O]."""
         kernel, size = (op.shape[2], op.shape[3]), dy.shape[1:3]
-        if _is_plain_product(op, op.shape, _LARGE_ON_UNIT if _on_unit(x) else _LARGE):
+        if _is_product(op, x, op.shape, op.shape[1]) or _is_plain_product(op, op.shape, _LARGE):
             return apply(Reshape(op.shape), apply(MatMul(transpose_a=True), _rows(dy), _rows(x)))
         tile = winograd_tile("weight", x, op.movement, kernel, dy.shape[3], size)
         return apply(ConvLastWeightGradient(**op.movement, tile=tile, shape=op.shape), x, dy)
@@ -94,16 +95,12 @@ class Packing:
         return self._packed[key]
 
 
-def _is_product(op: Convolution, w: Value, depth: Dim) -> bool:
-    """Whether a convolution is better computed as a product of matrices of that depth: on a matrix
-    unit, which convolutions do not use."""
+def _is_product(op: Convolution, x: Value, weight: tuple[Dim, ...], depth: Dim) -> bool:
+    """Whether a convolution of x, by a weight of that shape, is better computed as a product of
+    matrices: on a matrix unit, which convolutions do not use."""
     deep = (depth.constant or 0) >= _LEAST_DEPTH
-    return deep and _is_plain_product(op, w.shape, _LEAST) and _on_unit(w)
-
-
-def _on_unit(operand: Value) -> bool:
-    """Whether products of that type may run on a matrix unit."""
-    return operand.type.dtype is DType.F32 and matrix_unit()
+    on_unit = x.type.dtype is DType.F32 and matrix_unit()
+    return deep and on_unit and _is_plain_product(op, weight, _LEAST)
 
 
 def _is_plain_product(op: Convolution, weight: tuple[Dim, ...], least: int) -> bool:
