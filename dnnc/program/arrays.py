@@ -15,9 +15,9 @@ __all__ = ["aligned", "empty", "side_by_side"]
 
 #: Bytes of a large page, on x86 and with the usual settings elsewhere.
 _PAGE = 1 << 21
-#: Bytes of an array from which on alignment pays for what it costs, about a microsecond: it would
-#: leave the first-level cache, and vectors across two lines are stored as two.
-_WORTHWHILE = 1 << 15
+#: Bytes of an array from which on alignment pays for what it costs, about a microsecond: vectors
+#: across two lines are stored as two, and threads that share columns would share lines.
+_WORTHWHILE = 1 << 12
 
 
 def aligned(count: int) -> np.ndarray:

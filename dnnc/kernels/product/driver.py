@@ -62,7 +62,7 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
         if 8 * most_strips * units <= 9 * most_units * strips:
             least = 16 if n * k * size <= slot(args, slots.GROUP) else 64
             # Along rows each thread would transpose all of B.
-            enough = m >= slot(args, slots.FLIP_B) * 64 * threads
+            enough = m >= slot(args, slots.FLIP_B) * 32 * threads
             shared_lines = n * size % 64 and n * k <= _SHORT and enough
             if m >= 4 * n or shared_lines or (slot(args, slots.WIDTH) and m >= least * threads):
                 columns = False

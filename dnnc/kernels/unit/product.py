@@ -22,6 +22,9 @@ from dnnc.ops.packed import FEWEST_ROWS
 
 __all__ = ["build_favours_unit", "may_favour_unit", "unit_kernel"]
 
+#: Cycles more that it takes to store to a line that another thread stores to as well.
+_SHARED_LINE = 200
+
 
 def build_favours_unit() -> Callable[..., int]:
     """`f(m, n, k, flip_a, flip_b, pieces)`: whether a product is faster on the unit, by
@@ -57,24 +60,21 @@ def unit_kernel() -> Kernel:
 
 
 def _build() -> Callable[[int, int, int], int]:
-    """Each thread's part of the output is cut along rows or columns, whichever are more, since the
-    other operand is split by every thread; or along rows, if B is split already and small."""
+    """Each thread's part of the output is cut along rows or columns, whichever takes less time."""
     from dnnc.kernels.intrinsics import share, slot, store
     from dnnc.kernels.subroutine import subroutine
     from dnnc.kernels.unit.tiles import configure, release
 
     region, put = subroutine(_build_region()), store("i64")
-    bytes_of, order_of = (subroutine(f, returns=1) for f in (piece_bytes, build_order()))
+    order_of, along_columns = (
+        subroutine(f, returns=1) for f in (build_order(), _build_along_columns())
+    )
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         flips = slot(args, slots.FLIP_A), slot(args, slots.FLIP_B)
         words, order = slot(args, slots.WORDS), order_of(m, n, k, *flips, slot(args, slots.PIECES))
-        # Where pieces of B stay in the cache all may read them: rows of A and of the result are one
-        # thread's then, from one product of a network to the next.
-        pieces = 2 * ((n + PAIR - 1) // PAIR) * bytes_of(k)
-        near = slot(args, slots.PIECES) and pieces <= slot(args, slots.GROUP)
-        columns = n >= m and not (near and m > SIDE * (threads - 1))
+        columns = along_columns(args, order, threads)
         step = SIDE if order != ROWS_STREAM and not columns else PAIR
         each = ((n if columns else m) + step - 1) // step
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
@@ -94,6 +94,40 @@ def _build() -> Callable[[int, int, int], int]:
         return 0
 
     return kernel
+
+
+def _build_along_columns() -> Callable[[int, int, int], int]:
+    """`f(args, order, threads)`: whether threads share columns rather than rows, by estimates in
+    processor cycles: the other operand is split by every thread."""
+    from dnnc.kernels.intrinsics import slot
+    from dnnc.kernels.subroutine import subroutine
+
+    bytes_of = subroutine(piece_bytes, returns=1)
+
+    def along_columns(args: int, order: int, threads: int) -> int:
+        batch, m, n = slot(args, slots.BATCH), slot(args, slots.M), slot(args, slots.N)
+        k = slot(args, slots.K)
+        if slot(args, slots.PIECES):
+            # Where pieces of B stay in the cache all may read them: rows of A and of the result are
+            # one thread's then, from one product of a network to the next.
+            pieces = 2 * ((n + PAIR - 1) // PAIR) * bytes_of(k)
+            near = pieces <= slot(args, slots.GROUP)
+            return 1 if n >= m and not (near and m > SIDE * (threads - 1)) else 0
+        step = PAIR if order == ROWS_STREAM else SIDE
+        tall, wide = (m + step - 1) // step, (n + PAIR - 1) // PAIR
+        most_tall = (batch * tall + threads - 1) // threads * step
+        most_wide = (batch * wide + threads - 1) // threads * PAIR
+        # Each thread has so many matrices. What streams by is split while the unit works.
+        matrices = (batch + threads - 1) // threads
+        of_rows, of_columns = (k // 2, k) if order == ROWS_STREAM else (k, k // 2)
+        by_columns = most_wide * (m * k // 64 + of_columns) + matrices * m * of_rows
+        by_rows = most_tall * (n * k // 64 + of_rows) + matrices * n * of_columns
+        if n % SIDE:
+            # Lines that hold the end of one part and the beginning of another.
+            by_columns += matrices * m * _SHARED_LINE
+        return 1 if by_columns <= by_rows else 0
+
+    return along_columns
 
 
 def _build_region() -> Callable[[int, int, int, int, int, int], None]:
