@@ -216,6 +216,16 @@ def test_sums_at_several_shifts_stay_in_registers(
         assert found - short in (each * (steps - shifts + 1 - rest), each * shifts)
 
 
+def test_shifts_are_taken_where_enough_sums_fit() -> None:
+    def taken(name: str, vectors: int) -> list[int]:
+        tile = tiles("f32", vectors, TARGETS[name])[0]
+        return [n for n in (3, 5, 7) if Runs(16, 4, 28, 256, n).fit(tile, TARGETS[name])]
+
+    assert [taken("avx512", vectors) for vectors in (1, 2)] == [[3, 5, 7], [3, 5, 7]]
+    assert [taken("avx2", vectors) for vectors in (1, 2)] == [[3], []]
+    assert [taken("arm", vectors) for vectors in (1, 2)] == [[3, 5], [3, 5]]
+
+
 @pytest.mark.parametrize(("wide", "apart", "stride"), [(3, 1, 1), (3, 2, 1), (5, 1, 2), (9, 1, 1)])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", TARGETS)

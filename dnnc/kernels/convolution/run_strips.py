@@ -45,8 +45,7 @@ class Runs:
 
     def tiles(self, tile: Tile, target: Target | None = None) -> tuple[tuple[int, int], ...]:
         """(how many, rows) of the tiles that a run is cut into; at most two sizes."""
-        most = max(self._most(tile, target or host()), 1)
-        count = -(-self.rows // most)
+        count = -(-self.rows // self._most(tile, target or host()))
         small, larger = divmod(self.rows, count)
         parts = ((larger, small + 1), (count - larger, small))
         return tuple(part for part in parts if part[0])

@@ -72,7 +72,7 @@ _FEWEST = 96
 #: Taps in a run that make a tile with enough sums, and most taps of a line that are shifts.
 _SHORTEST_RUN, _MOST_SHIFTS = 8, 7
 #: Fewest taps and pixels of a run for which strips of several vectors are worth compiling: shorter
-#: ones gain a few percent.
+#: ones gain little.
 _WIDE_RUN, _WIDE_PIXELS = 64, 12
 
 
@@ -100,8 +100,8 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     dtype = str(dw.type.dtype)
     form, widest, chunks = Form.of(op, dtype, dw.shape), tiles(dtype)[0], _chunks(dw)
     tile = form.tile
-    runs = _runs(op, form, x, dy, dw)
-    strips = form.strips(*runs)
+    wide, narrow = (_runs(op, form, x, dy, dw, each) for each in (tile, form.narrow or tile))
+    strips = form.strips(wide, narrow)
     size, groups = tile.bytes_each, 1 if form.each else op.groups
     channels, taps = dw.shape[1], product(dw.shape[2:])
     padded = ceil_div(form.columns, tile.columns) * tile.columns
@@ -135,25 +135,22 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     return [sums, join]
 
 
-def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value) -> tuple[Runs | None, Runs | None]:
-    """The runs of taps, which are rows here, and of pixels, for strips as wide as tiles and for
-    those of one vector."""
+def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value, tile: Tile) -> Runs | None:
+    """The runs of taps, which are rows here, and of pixels, for strips as wide as a tile."""
     runs = runs_of(op, form, x, dy, dw.shape)
     if runs is None:
-        return None, None
+        return None
     wide, channels, pixels = dw.shape[3].constant or 0, dw.shape[1].constant or 0, runs.rows
-    plain = Runs(runs.steps, runs.step, pixels, runs.pitch)
-    found = [None, plain if runs.steps >= _SHORTEST_RUN else None]
-    if form.tile.vectors == 1 or (runs.steps >= _WIDE_RUN and pixels >= _WIDE_PIXELS):
-        found[0] = found[1]
     # What one tap reads the next one has read a pixel before.
     near = op.strides[1] == op.dilations[1] == 1 and 1 < wide <= min(_MOST_SHIFTS, pixels // 2)
     if near and wide * channels >= _SHORTEST_RUN:
         shifts = Runs(channels, runs.step, pixels, runs.pitch, wide)
-        for k, tile in enumerate((form.tile, form.narrow or form.tile)):
-            if shifts.fit(tile):
-                found[k] = shifts
-    return found[0], found[1]
+        if shifts.fit(tile):
+            return shifts
+    taps, some = (_SHORTEST_RUN, 1) if tile.vectors == 1 else (_WIDE_RUN, _WIDE_PIXELS)
+    if runs.steps < taps or pixels < some:
+        return None
+    return Runs(runs.steps, runs.step, pixels, runs.pitch)
 
 
 def _room(dw: Value) -> int:

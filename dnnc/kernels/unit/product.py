@@ -22,7 +22,7 @@ from dnnc.ops.packed import FEWEST_ROWS
 
 __all__ = ["build_favours_unit", "may_favour_unit", "unit_kernel"]
 
-#: Cycles more that it takes to store to a line that another thread stores to as well.
+#: An estimate of the cycles more that a line takes which two threads store to.
 _SHARED_LINE = 200
 
 
