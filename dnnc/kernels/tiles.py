@@ -63,13 +63,13 @@ def most_vectors(target: Target | None = None) -> int:
 
 
 @cache
-def dot_sizes(target: Target | None = None) -> tuple[int, tuple[int, int, int]]:
-    """Rows of a tile whose sums run along vectors, and its columns, most first.
+def dot_sizes(target: Target | None = None) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of tiles whose sums run along vectors, the widest first.
 
     Each row and each column is read once a step, and all that are in flight fit the registers.
     """
     registers = (target or host()).vector_registers
-    return (3, (8, 7, 5)) if registers >= 32 else (2, (4, 3, 2))
+    return ((3, 8), (3, 7), (4, 6), (5, 5)) if registers >= 32 else ((3, 4), (3, 3), (4, 2))
 
 
 @cache

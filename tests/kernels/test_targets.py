@@ -156,15 +156,14 @@ def test_sums_along_vectors_stay_in_registers(name: str, dtype: str) -> None:
 
     target = TARGETS[name]
     tile = tiles(dtype, target=target)[0]
-    rows, widths = dot_sizes(target)
-    for columns in widths:
-        code = compiled(lambda text, n=columns: write_dot_tile(text, "dots", tile, rows, n), target)
+    for shape in dot_sizes(target):
+        code = compiled(lambda text, s=shape: write_dot_tile(text, "dots", tile, *s), target)
         loops = [loop for loop in inner_loops(code) if any(map(MULTIPLY_ADD.match, loop))]
         assert loops
         found = sum(bool(MULTIPLY_ADD.match(line)) for line in loops[0])
-        assert found in (rows * columns, 2 * rows * columns)
+        assert found in (shape[0] * shape[1], 2 * shape[0] * shape[1])
         stack = [line for line in loops[0] if STACK.search(line)]
-        assert not [line for line in stack if VECTOR.search(line)], (columns, stack)
+        assert not [line for line in stack if VECTOR.search(line)], (shape, stack)
 
 
 @pytest.mark.parametrize("steps", [28, 20, 15])

@@ -12,12 +12,16 @@ from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.tiles import Tile, dot_sizes
 
-__all__ = ["dot_kernel", "turned_bytes"]
+__all__ = ["DOTS_BLOCK", "dot_kernel", "turned_bytes"]
 
-#: Tiles one below the other that are computed at a time, and how much of the depth: so much of the
-#: columns of a tile, with its rows of A, stays in the first-level cache; where sums are no longer
-#: than `_SHORT`, those of two tiles side by side do.
-_STRIPS, _DEPTH, _SHORT = 8, 1024, 768
+#: Most depth that is summed at a time: so much of the columns of a tile, with its rows of A, stays
+#: in the first-level cache. Shorter sums of several tiles side by side do, too, as many as have
+#: `_BESIDE` elements of a column together.
+DOTS_BLOCK, _BESIDE = 1024, 1536
+#: Tiles one below the other that are computed at a time.
+_STRIPS = 8
+#: Most results that are computed at a time, unless one strip has more: there is memory for so many.
+_RESULTS = 1024
 
 
 def dot_kernel(tile: Tile) -> Kernel:
@@ -26,90 +30,118 @@ def dot_kernel(tile: Tile) -> Kernel:
 
 
 def turned_bytes(columns: int, depth: int, size: int) -> int:
-    """Memory for B transposed, of elements of `size` bytes."""
-    return columns * (depth * size + 128)
+    """Memory for the part of B, of elements of `size` bytes, that is transposed at a time."""
+    return columns * (min(depth, DOTS_BLOCK) * size + 128)
 
 
 def _build(tile: Tile) -> Callable[[int, int, int], int]:
     from dnnc.kernels.epilogue import build_finish
-    from dnnc.kernels.intrinsics import share, slot
+    from dnnc.kernels.intrinsics import lookup, share, slot
     from dnnc.kernels.movement.packing import build_transpose
     from dnnc.kernels.subroutine import shared, subroutine
 
-    multiply, finish = subroutine(_build_block(tile)), shared(build_finish)
+    multiply, finish = subroutine(_build_block(tile, dot_sizes())), shared(build_finish)
     transpose, size = shared(build_transpose, tile.bytes_each), tile.bytes_each
-    height, (most, _, _) = dot_sizes()
+    shapes, lanes = dot_sizes(), tile.lanes
+    most = shapes[0][1]
+    height_of = lookup(tuple(_height(shapes, wide) for wide in range(most + 1)))
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        across = 2 * most if k <= _SHORT else most
+        groups = (n + most - 1) // most
+        wide = (n + groups - 1) // groups
+        height, beside = height_of(wide), max(min(groups, _BESIDE // k), 1)
+        # Panels of as many tiles each, which threads can share.
+        beside = beside if groups % beside == 0 else 1
+        across = beside * wide
         strips, panels = (m + height - 1) // height, (n + across - 1) // across
-        wide = (n + panels - 1) // panels
+        blocks = (k + DOTS_BLOCK - 1) // DOTS_BLOCK
+        block = ((k + blocks - 1) // blocks + lanes - 1) // lanes * lanes
         each = strips * panels
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)
-        # An odd number of cache lines: rows that are used together are not in the same sets.
-        b_row = k * size if slot(args, slots.FLIP_B) else ((k * size + 63) // 64 | 1) * 64
-        turned = -1
+        b_row, turned = k * size, -1
+        if not slot(args, slots.FLIP_B):
+            # An odd number of cache lines: rows used together are not in the same sets.
+            b_row = (block * size + 63) // 64 * 64 | 64
         while start < stop:
             matrix = start // each
             panel = (start - matrix * each) // strips
             strip = start - matrix * each - panel * strips
-            count = min(min(_STRIPS, strips - strip), stop - start)
-            start += count
-            i, j = strip * height, panel * wide
-            rows, columns = min(count * height, m - i), min(wide, n - j)
-            a, b = slot(args, slots.A), slot(args, slots.B) + matrix * n * k * size
-            a += (matrix * m + i) * k * size
-            if not slot(args, slots.FLIP_B):
-                if turned != matrix:
-                    transpose(slot(args, slots.PANELS), b_row, b, n * size, k, n)
-                    turned = matrix
-                b = slot(args, slots.PANELS)
+            count = min(strips - strip, stop - start)
+            if blocks == 1:
+                count = min(count, _STRIPS, max(_RESULTS // (height * across), 1))
+            i, j = strip * height, panel * across
+            rows, columns = min(count * height, m - i), min(across, n - j)
             c, c_row = slot(args, slots.TILE), columns * size
             if slot(args, slots.OUT):
                 c, c_row = slot(args, slots.OUT) + ((matrix * m + i) * n + j) * size, n * size
-            multiply(c, c_row, a, b + j * b_row, b_row, rows, columns, k)
+            for k0 in range(0, k, block):
+                depth = min(block, k - k0)
+                a = slot(args, slots.A) + ((matrix * m + i) * k + k0) * size
+                b = slot(args, slots.B) + ((matrix * n + j) * k + k0) * size
+                if not slot(args, slots.FLIP_B):
+                    part = (matrix * panels + panel) * blocks + k0 // block
+                    if turned != part:
+                        source = slot(args, slots.B) + ((matrix * k + k0) * n + j) * size
+                        transpose(slot(args, slots.PANELS), b_row, source, n * size, depth, columns)
+                        turned = part
+                    b = slot(args, slots.PANELS)
+                multiply(
+                    wide, (columns + wide - 1) // wide, c, c_row, a, k * size, b, b_row, rows,
+                    columns, depth, k0,
+                )  # fmt: skip
             if slot(args, slots.EPILOGUE):
                 words, own = slot(args, slots.WORDS), args + 8 * slots.SLOTS
                 code = slot(args, slots.EPILOGUE)
                 finish(code, own, words, c, c_row, rows, columns, matrix, i, j, 1)
+            start += count
         return 0
 
     return kernel
 
 
-def _build_block(tile: Tile) -> Callable[..., None]:
-    """`f(c, c_row, a, b, b_row, rows, columns, depth)`: one block of the result.
+def _height(shapes: tuple[tuple[int, int], ...], wide: int) -> int:
+    """Rows of the narrowest tile that has so many columns."""
+    return next(rows for rows, columns in reversed(shapes) if columns >= wide)
 
-    Columns are divided evenly among tiles; rows of A are adjacent.
+
+def _build_block(tile: Tile, shapes: tuple[tuple[int, int], ...]) -> Callable[..., None]:
+    """`f(wide, groups, c, c_row, a, a_row, b, b_row, rows, columns, depth, add)`: one block of the
+    result, which is added to what is there where `add` is not 0.
+
+    Columns are divided evenly among so many `groups`, of `wide` columns at most, and computed by
+    the narrowest tiles that have them.
     """
     from dnnc.kernels.product.dots import dot_tile
+    from dnnc.kernels.subroutine import subroutine
 
-    height, widths = dot_sizes()
-    most, middle, least = widths
-    large, medium, small = (dot_tile(tile, height, width) for width in widths)
-    size, lanes = tile.bytes_each, tile.lanes
+    (height, _), *narrower = shapes
+    multiply, size = dot_tile(tile, *shapes[0]), tile.bytes_each
 
     def block(
-        c: int, c_row: int, a: int, b: int, b_row: int, rows: int, columns: int, depth: int
-    ) -> None:
-        row, groups = depth * size, (columns + most - 1) // most
-        blocks = (depth + _DEPTH - 1) // _DEPTH
-        whole = ((depth + blocks - 1) // blocks + lanes - 1) // lanes * lanes
-        for k in range(0, depth, whole):
-            some_depth = min(whole, depth - k)
-            for i in range(0, rows, height):
-                some, j = min(height, rows - i), 0
-                at = a + i * row + k * size
-                for left in range(groups, 0, -1):
-                    count = (columns - j + left - 1) // left
-                    to, by = c + i * c_row + j * size, b + j * b_row + k * size
-                    if count > middle:
-                        large(to, c_row, at, row, by, b_row, some, count, some_depth, k)
-                    elif count > least:
-                        medium(to, c_row, at, row, by, b_row, some, count, some_depth, k)
-                    else:
-                        small(to, c_row, at, row, by, b_row, some, count, some_depth, k)
-                    j += count
+        wide: int, groups: int, c: int, c_row: int, a: int, a_row: int, b: int, b_row: int,
+        rows: int, columns: int, depth: int, add: int,
+    ) -> None:  # fmt: skip
+        for i in range(0, rows, height):
+            some, j, at = min(height, rows - i), 0, a + i * a_row
+            for left in range(groups, 0, -1):
+                count = (columns - j + left - 1) // left
+                to, by = c + i * c_row + j * size, b + j * b_row
+                multiply(to, c_row, at, a_row, by, b_row, some, count, depth, add)
+                j += count
 
-    return block
+    if not narrower:
+        return block
+    limit, this = narrower[0][1], subroutine(block)
+    others = subroutine(_build_block(tile, tuple(narrower)))
+
+    def choose(
+        wide: int, groups: int, c: int, c_row: int, a: int, a_row: int, b: int, b_row: int,
+        rows: int, columns: int, depth: int, add: int,
+    ) -> None:  # fmt: skip
+        if wide > limit:
+            this(wide, groups, c, c_row, a, a_row, b, b_row, rows, columns, depth, add)
+        else:
+            others(wide, groups, c, c_row, a, a_row, b, b_row, rows, columns, depth, add)
+
+    return choose

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dnnc.kernels.product import slots
+from dnnc.kernels.product.dot_products import DOTS_BLOCK
 from dnnc.kernels.product.few_rows import build_few_rows
 from dnnc.kernels.product.lines import build_list_lines
 from dnnc.kernels.product.operands import (
@@ -88,40 +89,85 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
     """`f(args)`: which order of loops the sizes of this call favour: that of this driver (0), that
     of `few_rows` (`_FEW_ROWS`), or that of another kernel (its address)."""
     from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import shared
+    from dnnc.kernels.subroutine import shared, subroutine
 
-    lanes, two, size = widest.lanes, 2 * widest.lanes, widest.bytes_each
     favours_unit = shared(build_favours_unit, returns=1)
+    turned_pays, dots_pay, few_rows_pay = (
+        subroutine(build(widest), returns=1)
+        for build in (_build_turned_pays, _build_dots_pay, _build_few_rows_pay)
+    )
 
     def suits(args: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        flip_a, flip_b = slot(args, slots.FLIP_A), slot(args, slots.FLIP_B)
         vector: int = slot(args, slots.VECTOR)
         other: int = slot(args, slots.OTHER)
         unit: int = slot(args, slots.UNIT)
         if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
             return vector
-        if unit and favours_unit(
-            m, n, k, slot(args, slots.FLIP_A), slot(args, slots.FLIP_B), slot(args, slots.PIECES)
-        ):  # fmt: skip
+        if unit and favours_unit(m, n, k, flip_a, flip_b, slot(args, slots.PIECES)):
             return unit
-        if slot(args, slots.FLIP_A):
-            return other if m >= two and k > 0 else 0
-        if not slot(args, slots.FLIP_B):
-            return other if k >= slots.DOTS_DEPTH and m >= slots.DOTS_COLUMNS else 0
-        dots = m <= slots.DOTS_ROWS or n <= slots.DOTS_COLUMNS
-        if other and k >= slots.DOTS_DEPTH and dots:
+        if flip_a:
+            return other if other and turned_pays(m, n, k) else 0
+        if other and dots_pay(m, n, k, flip_b):
             return other
-        # A takes the place of panels of B.
-        room = m <= n and (m + two - 1) // two * two * k * size <= slot(args, slots.GROUP)
-        if not room or not 0 < k <= slots.DEPTH:
-            return 0
-        # Both A and the result are transposed instead of B, and rows are rounded up to vectors
-        # instead of columns. To transpose a number costs half a vector of multiply-adds.
-        turned = (m + lanes - 1) // lanes * lanes * n * k + lanes // 2 * m * (n + k)
-        packed = (n + lanes - 1) // lanes * lanes * m * k + lanes // 2 * n * k
-        return _FEW_ROWS if turned < packed else 0
+        return _FEW_ROWS if flip_b and few_rows_pay(m, n, k, slot(args, slots.GROUP)) else 0
 
     return suits
+
+
+# Estimates of the functions below are in multiply-adds. Columns are rounded up to vectors, or rows
+# where a result is turned; and to transpose a number costs half a vector of multiply-adds.
+
+
+def _build_turned_pays(widest: Tile) -> Callable[[int, int, int], int]:
+    """`f(m, n, k)`: whether to compute the transposed result, where A is stored transposed."""
+    lanes, two = widest.lanes, 2 * widest.lanes
+
+    def turned_pays(m: int, n: int, k: int) -> int:
+        turned = (m + two - 1) // two * two * n * k + lanes // 2 * m * n
+        plain = (n + lanes - 1) // lanes * lanes * m * k + lanes // 2 * m * k
+        return 1 if m >= two and k > 0 and (n <= lanes or 20 * turned < 19 * plain) else 0
+
+    return turned_pays
+
+
+def _build_dots_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
+    """`f(m, n, k, flip_b)`: whether to read both operands along their rows: those of B transposed
+    unless that is how it is stored."""
+    lanes, size, block = widest.lanes, widest.bytes_each, DOTS_BLOCK
+
+    def dots_pay(m: int, n: int, k: int, flip_b: int) -> int:
+        if k < slots.DOTS_DEPTH or (not flip_b and m < slots.DOTS_COLUMNS):
+            return 0
+        if n <= slots.DOTS_COLUMNS or (flip_b and m <= slots.DOTS_ROWS):
+            return 1
+        # Each number is loaded for few multiply-adds, twice where vectors lie across two lines of
+        # the cache; and lanes are added up for each block of the depth.
+        dots = m * n * k + m * n * k // (8 if k * size % 64 == 0 else 4)
+        dots += 10 * lanes * m * n * ((k + block - 1) // block)
+        plain, turning = (n + lanes - 1) // lanes * lanes * m * k, lanes // 2 * n * k
+        if flip_b:
+            plain += turning
+        else:
+            dots += turning
+        return 1 if 20 * dots < 19 * plain else 0
+
+    return dots_pay
+
+
+def _build_few_rows_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
+    """`f(m, n, k, group)`: whether to turn A and the result rather than B, which is stored
+    transposed: A then takes the place of panels of B, `group` bytes."""
+    lanes, two, size = widest.lanes, 2 * widest.lanes, widest.bytes_each
+
+    def few_rows_pay(m: int, n: int, k: int, group: int) -> int:
+        room = m <= n and (m + two - 1) // two * two * k * size <= group
+        turned = (m + lanes - 1) // lanes * lanes * n * k + lanes // 2 * m * (n + k)
+        packed = (n + lanes - 1) // lanes * lanes * m * k + lanes // 2 * n * k
+        return 1 if room and 0 < k <= slots.DEPTH and turned < packed else 0
+
+    return few_rows_pay
 
 
 def _build_region(widest: Tile) -> Callable[..., None]:

@@ -130,19 +130,18 @@ def _order(
     bytes in the place of panels of B that it needs."""
     two = tiles(dtype)[0]
     none, columns = Integer.of(0), n.constant
-    few = columns is not None and columns <= two.lanes
     if width:
         return none, 0
     if flip_a:
-        if flip_b or not few or not columns or columns == 1:
+        if flip_b or not columns or not 1 < columns <= slots.TURNED_COLUMNS:
             return none, 0
         return Code(turned_kernel(two, columns)), 0
     if flip_b:
         deep = depth.constant is None or depth.constant >= slots.DOTS_DEPTH
         return Code(dot_kernel(two)) if deep else none, 0
-    if columns is None or columns > slots.DOTS_COLUMNS or depth.constant is None:
+    if columns is None or depth.constant is None:
         return none, 0
-    if not slots.DOTS_DEPTH <= depth.constant <= slots.DOTS_LONGEST:
+    if columns > slots.DOTS_WIDEST or depth.constant < slots.DOTS_DEPTH:
         return none, 0
     return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
 

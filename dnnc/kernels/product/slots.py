@@ -22,6 +22,9 @@ EPILOGUE, SLOTS = range(24, 26)
 #: The longest sum that a strip takes: longer ones are added to what is stored. Columns of A that
 #: are much longer evict one another where they share sets of the second-level cache.
 DEPTH = 832
-#: Least depth, and most rows or columns, of a product whose lanes are added up at the end; most
-#: depth where B is transposed for it.
-DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS, DOTS_LONGEST = 128, 24, 16, 1 << 14
+#: Least depth of a product whose lanes are added up at the end; as many rows or columns are always
+#: few enough for it where they are no more, and most columns that may be where B is transposed.
+DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS, DOTS_WIDEST = 128, 24, 16, 48
+#: Most columns of a product with a matrix that is stored transposed, whose result may be turned
+#: instead.
+TURNED_COLUMNS = 128
