@@ -127,7 +127,8 @@ def sources_digest(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.is_dir():
+        # Python makes folders of its own while modules are imported.
+        if path.is_dir() and path.name != "__pycache__":
             digest.update(f"{path.name} {sources_digest(path)}".encode())
         elif path.suffix == ".py":
             digest.update(path.name.encode() + path.read_bytes())
