@@ -167,7 +167,7 @@ def test_rows_known_when_running(run_node):
 
 @UNIT
 @pytest.mark.parametrize("cache", [1 << 13, 1 << 21])
-@pytest.mark.parametrize("depth", [70, 900])
+@pytest.mark.parametrize("depth", [70, 700, 900])
 @pytest.mark.parametrize("transpose", FLIPS, ids=str)
 def test_epilogue(run_node, monkeypatch, transpose, depth, cache):
     """Bias, activation and a residual follow, in tiles of all sizes, fetched meanwhile or not."""

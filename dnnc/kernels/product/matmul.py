@@ -42,7 +42,7 @@ from dnnc.kernels.product.turned_products import turned_kernel
 from dnnc.kernels.target import second_cache, unit_usable
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.kernels.unit.product import may_favour_unit, unit_kernel
-from dnnc.kernels.unit.sizes import DELIVERED, fixed_room, ring_room, sums_room
+from dnnc.kernels.unit.sizes import DELIVERED, LONGEST, fixed_room, ring_room, sums_room
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
 
@@ -82,11 +82,15 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     batch = product(lead)
     dtype = str(out.type.dtype)
     flops = 2 * batch * m * n * depth
+    pieces = packed and op.pieces
+    # A packed matrix has no pieces where they would not pay.
+    unit = dtype == "f32" and unit_usable() and (pieces or not packed)
+    unit = unit and _may_favour_unit(m, n, depth, (flip_a, flip_b, pieces))
     stored: Argument = Buffer(out, written=True)
-    if epilogue and depth.constant is not None and depth.constant <= slots.DEPTH:
+    longest = LONGEST if unit and not pieces else slots.DEPTH
+    if epilogue and depth.constant is not None and depth.constant <= longest:
         stored = Integer.of(0)
     values = (stored, Buffer(a), Buffer(b))
-    pieces = packed and op.pieces
     layout = (int(flip_a), int(flip_b), int(b.shape[-1]) if packed else 0, int(pieces))
     sizes = (*map(Integer, (batch, m, n, depth)), *map(Integer.of, layout))
     if not out.type.dtype.is_float:
@@ -97,9 +101,6 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
-    # A packed matrix has no pieces where they would not pay.
-    unit = dtype == "f32" and unit_usable() and (pieces or not packed)
-    unit = unit and _may_favour_unit(m, n, depth, (flip_a, flip_b, pieces))
     # Of rows by pieces of a packed matrix, few are fixed at a time.
     fixed = max(m.constant, n.constant) if m.constant and n.constant else None
     if unit:

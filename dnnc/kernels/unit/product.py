@@ -16,7 +16,7 @@ from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.unit.operands import build_put_columns, build_put_rows
 from dnnc.kernels.unit.places import COLUMNS_STREAM, ROWS_STREAM, Stream, build_order
-from dnnc.kernels.unit.sizes import CHUNK, DELIVERED, MOST_FIXED, PAIR, SIDE, piece_bytes
+from dnnc.kernels.unit.sizes import CHUNK, DELIVERED, LONGEST, MOST_FIXED, PAIR, SIDE, piece_bytes
 from dnnc.kernels.unit.stream import build_stream
 from dnnc.ops.packed import FEWEST_ROWS
 
@@ -142,7 +142,10 @@ def _build_region() -> Callable[[int, int, int, int, int, int], None]:
 
     def region(args: int, words: int, first: int, stop: int, start: int, end: int) -> None:
         k, group = slot(args, slots.K), slot(args, slots.GROUP)
-        blocks = (k + slots.DEPTH - 1) // slots.DEPTH
+        # A result that stays in the cache is added to for less than what long columns cost there.
+        near = slot(args, slots.M) * slot(args, slots.N) * 4 <= 2 * group
+        deepest = LONGEST if near and not slot(args, slots.PIECES) else slots.DEPTH
+        blocks = (k + deepest - 1) // deepest
         block = ((k + blocks - 1) // blocks + CHUNK - 1) // CHUNK * CHUNK
         # Half as many bytes more than a group has, since what streams by takes little.
         most = max((group + group // 2) // (2 * bytes_of(block)), 1) * PAIR

@@ -8,6 +8,7 @@ __all__ = [
     "DELIVERED",
     "FETCHED",
     "LINE",
+    "LONGEST",
     "MOST_FIXED",
     "PAIR",
     "PART",
@@ -41,8 +42,10 @@ FETCHED = 24
 
 #: Rows and columns of the largest product of tiles.
 PAIR = 2 * SIDE
-#: Most rows or columns that are fixed: their sums are to be in the caches, too.
-MOST_FIXED = 512
+#: Most rows or columns that are fixed: their sums by what streams by stay in the first-level cache.
+MOST_FIXED = 256
+#: The longest sum that is taken at once, unless the result is large or pieces are there already.
+LONGEST = 640
 #: Chunks that are split before the rest of the fixed operand is multiplied by them. Each of two
 #: tiles has a ring of one more, so far from the other's that both are half a page apart in the
 #: first-level cache. Numbers that are turned lie behind the rings.
