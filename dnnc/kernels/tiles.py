@@ -68,8 +68,11 @@ def dot_sizes(target: Target | None = None) -> tuple[tuple[int, int], ...]:
 
     Each row and each column is read once a step, and all that are in flight fit the registers.
     """
-    registers = (target or host()).vector_registers
-    return ((3, 8), (3, 7), (4, 6), (5, 5)) if registers >= 32 else ((3, 4), (3, 3), (4, 2))
+    target = target or host()
+    if target.vector_registers >= 32:
+        return ((3, 8), (3, 7), (4, 6), (5, 5))
+    # Without instructions that multiply and add, products take registers as well.
+    return ((3, 4), (3, 3), (4, 2)) if target.vector_bits >= 256 else ((2, 4), (2, 3), (2, 2))
 
 
 @cache
