@@ -110,13 +110,16 @@ def _build_block(tile: Tile, shapes: tuple[tuple[int, int], ...]) -> Callable[..
     result, which is added to what is there where `add` is not 0.
 
     Columns are divided evenly among so many `groups`, of `wide` columns at most, and computed by
-    the narrowest tiles that have them.
+    the narrowest tiles that have them, of those as high as that of the widest group.
     """
     from dnnc.kernels.product.dots import dot_tile
     from dnnc.kernels.subroutine import subroutine
 
     (height, _), *narrower = shapes
     multiply, size = dot_tile(tile, *shapes[0]), tile.bytes_each
+    alike = [shape for shape in narrower if shape[0] == height]
+    multiply_less = dot_tile(tile, *(alike or shapes)[0])
+    enough = alike[0][1] if alike else 0
 
     def block(
         wide: int, groups: int, c: int, c_row: int, a: int, a_row: int, b: int, b_row: int,
@@ -127,7 +130,10 @@ def _build_block(tile: Tile, shapes: tuple[tuple[int, int], ...]) -> Callable[..
             for left in range(groups, 0, -1):
                 count = (columns - j + left - 1) // left
                 to, by = c + i * c_row + j * size, b + j * b_row
-                multiply(to, c_row, at, a_row, by, b_row, some, count, depth, add)
+                if count > enough:
+                    multiply(to, c_row, at, a_row, by, b_row, some, count, depth, add)
+                else:
+                    multiply_less(to, c_row, at, a_row, by, b_row, some, count, depth, add)
                 j += count
 
     if not narrower:
