@@ -54,7 +54,7 @@ def test_product_with_bias(run_node, sizes, dtype):
 
 @pytest.mark.parametrize(
     ("columns", "depth"),
-    [(10, 200), (7, 600), (16, 40), (20, 150), (200, 70), (21, 800), (33, 1024)],
+    [(10, 200), (7, 600), (16, 40), (20, 150), (200, 70), (21, 800), (9, 1100), (33, 1024)],
     ids=str,
 )
 def test_epilogues_of_every_order_of_loops(run_node, columns, depth):

@@ -166,6 +166,15 @@ def test_sums_along_vectors_stay_in_registers(name: str, dtype: str) -> None:
         assert not [line for line in stack if VECTOR.search(line)], (shape, stack)
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_there_is_memory_for_a_row_of_tiles(name: str) -> None:
+    from dnnc.kernels.product.dot_products import _BESIDE, RESULTS
+    from dnnc.kernels.product.slots import DOTS_DEPTH
+
+    for rows, columns in dot_sizes(TARGETS[name]):
+        assert rows * columns * (_BESIDE // DOTS_DEPTH) <= RESULTS
+
+
 @pytest.mark.parametrize("steps", [28, 20, 15])
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

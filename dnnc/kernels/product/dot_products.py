@@ -12,7 +12,7 @@ from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.tiles import Tile, dot_sizes
 
-__all__ = ["DOTS_BLOCK", "dot_kernel", "turned_bytes"]
+__all__ = ["DOTS_BLOCK", "RESULTS", "dot_kernel", "turned_bytes"]
 
 #: Most depth that is summed at a time: so much of the columns of a tile, with its rows of A, stays
 #: in the first-level cache. Shorter sums of several tiles side by side do, too, as many as have
@@ -20,8 +20,9 @@ __all__ = ["DOTS_BLOCK", "dot_kernel", "turned_bytes"]
 DOTS_BLOCK, _BESIDE = 1024, 1536
 #: Tiles one below the other that are computed at a time.
 _STRIPS = 8
-#: Most results that are computed at a time, unless one strip has more: there is memory for so many.
-_RESULTS = 1024
+#: Most results that are computed at a time, and more than one row of tiles has: there is memory for
+#: so many.
+RESULTS = 512
 
 
 def dot_kernel(tile: Tile) -> Kernel:
@@ -45,15 +46,12 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
     shapes, lanes = dot_sizes(), tile.lanes
     most = shapes[0][1]
     height_of = lookup(tuple(_height(shapes, wide) for wide in range(most + 1)))
+    columns_of = subroutine(_build_columns(most), returns=2)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        groups = (n + most - 1) // most
-        wide = (n + groups - 1) // groups
-        height, beside = height_of(wide), max(min(groups, _BESIDE // k), 1)
-        # Panels of as many tiles each, which threads can share.
-        beside = beside if groups % beside == 0 else 1
-        across = beside * wide
+        wide, across = columns_of(n, k)
+        height = height_of(wide)
         strips, panels = (m + height - 1) // height, (n + across - 1) // across
         blocks = (k + DOTS_BLOCK - 1) // DOTS_BLOCK
         block = ((k + blocks - 1) // blocks + lanes - 1) // lanes * lanes
@@ -69,7 +67,7 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
             strip = start - matrix * each - panel * strips
             count = min(strips - strip, stop - start)
             if blocks == 1:
-                count = min(count, _STRIPS, max(_RESULTS // (height * across), 1))
+                count = min(count, _STRIPS, max(RESULTS // (height * across), 1))
             i, j = strip * height, panel * across
             rows, columns = min(count * height, m - i), min(across, n - j)
             c, c_row = slot(args, slots.TILE), columns * size
@@ -100,6 +98,20 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
     return kernel
 
 
+def _build_columns(most: int) -> Callable[[int, int], tuple[int, int]]:
+    """`f(n, k)`: columns of the widest tile and of a panel, of `n` with sums of `k` products."""
+
+    def columns(n: int, k: int) -> tuple[int, int]:
+        groups = (n + most - 1) // most
+        wide, beside = (n + groups - 1) // groups, max(min(groups, _BESIDE // k), 1)
+        # Threads share panels, which therefore have as many tiles each.
+        while groups % beside:
+            beside -= 1
+        return wide, beside * wide
+
+    return columns
+
+
 def _height(shapes: tuple[tuple[int, int], ...], wide: int) -> int:
     """Rows of the narrowest tile that has so many columns."""
     return next(rows for rows, columns in reversed(shapes) if columns >= wide)
@@ -109,8 +121,8 @@ def _build_block(tile: Tile, shapes: tuple[tuple[int, int], ...]) -> Callable[..
     """`f(wide, groups, c, c_row, a, a_row, b, b_row, rows, columns, depth, add)`: one block of the
     result, which is added to what is there where `add` is not 0.
 
-    Columns are divided evenly among so many `groups`, of `wide` columns at most, and computed by
-    the narrowest tiles that have them, of those as high as that of the widest group.
+    Columns are divided evenly among so many `groups`, of `wide` columns at most. All are computed
+    by the narrowest tile that has so many, or the next one where that is as high and enough.
     """
     from dnnc.kernels.product.dots import dot_tile
     from dnnc.kernels.subroutine import subroutine

@@ -118,7 +118,7 @@ class _Writer:
                 at = b.add(turn.index, I64(part * lanes))
                 offset = b.mul(at, I64(self.tile.bytes_each))
                 inside = None if limit is None else lane_mask(b, lanes, b.sub(limit, at))
-                # Rows are fewer than columns: with theirs in registers, sums find room as well.
+                # Rows are few: with theirs in registers, sums find room as well.
                 values = [load_at(b, self.vector, row, offset, inside) for row in self.a]
                 for j, row in enumerate(self.b_rows):
                     factor = load_at(b, self.vector, row, offset, inside)

@@ -19,7 +19,7 @@ from dnnc.kernels.product.strips import Strip, build_take
 from dnnc.kernels.tiles import Tile
 from dnnc.kernels.unit.product import build_favours_unit
 
-__all__ = ["build_product"]
+__all__ = ["build_dots_pay", "build_product", "build_turned_pays"]
 
 #: Rows that threads share at a time: as many as the smallest tile has.
 _GRAIN = 4
@@ -94,7 +94,7 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
     favours_unit = shared(build_favours_unit, returns=1)
     turned_pays, dots_pay, few_rows_pay = (
         subroutine(build(widest), returns=1)
-        for build in (_build_turned_pays, _build_dots_pay, _build_few_rows_pay)
+        for build in (build_turned_pays, build_dots_pay, _build_few_rows_pay)
     )
 
     def suits(args: int) -> int:
@@ -117,10 +117,11 @@ def _build_suits(widest: Tile) -> Callable[[int], int]:
 
 
 # Estimates of the functions below are in multiply-adds. Columns are rounded up to vectors, or rows
-# where a result is turned; and to transpose a number costs half a vector of multiply-adds.
+# where a result is turned; and to transpose a number costs half a vector of multiply-adds. Another
+# order of loops has to be better by a twentieth, which is about what the estimates are worth.
 
 
-def _build_turned_pays(widest: Tile) -> Callable[[int, int, int], int]:
+def build_turned_pays(widest: Tile) -> Callable[[int, int, int], int]:
     """`f(m, n, k)`: whether to compute the transposed result, where A is stored transposed."""
     lanes, two = widest.lanes, 2 * widest.lanes
 
@@ -132,7 +133,7 @@ def _build_turned_pays(widest: Tile) -> Callable[[int, int, int], int]:
     return turned_pays
 
 
-def _build_dots_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
+def build_dots_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
     """`f(m, n, k, flip_b)`: whether to read both operands along their rows: those of B transposed
     unless that is how it is stored."""
     lanes, size, block = widest.lanes, widest.bytes_each, DOTS_BLOCK

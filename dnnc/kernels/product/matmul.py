@@ -5,7 +5,7 @@ B. B is packed (and transposed where needed) into scratch memory, as panels one 
 a tile reads two or three side by side; or it is read where it lies, when few rows use it or the
 program has packed it before (`dnnc.ops.packed`). Rows of A are read where they lie, unless they are
 columns in memory. Sums over long depths are taken in blocks, which are added up in the output.
-Blocks depend on the sizes alone, so an element has the same bits for any number of threads.
+Blocks depend on sizes and caches, so an element has the same bits for any number of threads.
 
 Products with one row or column, with few columns, or with long sums of few results, have kernels of
 their own: `matvec`, `turned_products` and `dot_products`. So have those of few rows by a matrix
@@ -32,8 +32,8 @@ from dnnc.kernels.abi import (
 from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
 from dnnc.kernels.product import slots
-from dnnc.kernels.product.dot_products import dot_kernel, turned_bytes
-from dnnc.kernels.product.driver import build_product
+from dnnc.kernels.product.dot_products import RESULTS, dot_kernel, turned_bytes
+from dnnc.kernels.product.driver import build_dots_pay, build_product, build_turned_pays
 from dnnc.kernels.product.lines import list_bytes
 from dnnc.kernels.product.matvec import PIECE, vector_kernel
 from dnnc.kernels.product.operands import row_bytes
@@ -87,7 +87,9 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     unit = dtype == "f32" and unit_usable() and (pieces or not packed)
     unit = unit and _may_favour_unit(m, n, depth, (flip_a, flip_b, pieces))
     stored: Argument = Buffer(out, written=True)
-    longest = LONGEST if unit and not pieces else slots.DEPTH
+    # On the unit more sums than one block may have, where results are small enough for that.
+    large = m.constant and n.constant and m.constant * n.constant * 4 > 2 * _group()
+    longest = LONGEST if unit and not pieces and not large else slots.DEPTH
     if epilogue and depth.constant is not None and depth.constant <= longest:
         stored = Integer.of(0)
     values = (stored, Buffer(a), Buffer(b))
@@ -97,7 +99,7 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
         kernel = make_kernel("matmul_integer", lambda: _build_integer(dtype), dtype)
         return Call(kernel, (*values, *sizes), flops)
     widest = tiles(dtype, most_vectors())[0]
-    other, room = _order(dtype, n, depth, *layout[:3])
+    other, room = _order(widest, m, n, depth, *layout[:3])
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
     code = (*_strips(widest), Code(vector_kernel(widest)), other)
     shape = (Integer.of(BLOCK), Integer.of(_group()))
@@ -125,26 +127,26 @@ def _group() -> int:
 
 
 def _order(
-    dtype: str, n: Dim, depth: Dim, flip_a: int, flip_b: int, width: int
+    widest: Tile, m: Dim, n: Dim, depth: Dim, flip_a: int, flip_b: int, width: int
 ) -> tuple[Argument, int]:
-    """The kernel of another order of loops, which some number of rows may favour, or 0; and the
-    bytes in the place of panels of B that it needs."""
-    two = tiles(dtype)[0]
-    none, columns = Integer.of(0), n.constant
+    """The kernel of another order of loops, which sizes may favour where they are known or would be
+    large, or 0; and the bytes in the place of panels of B that it needs."""
+    two, none, columns = tiles(widest.dtype)[0], Integer.of(0), n.constant
+    rows, deep = (_MANY if size.constant is None else size.constant for size in (m, depth))
     if width:
         return none, 0
     if flip_a:
         if flip_b or not columns or not 1 < columns <= slots.TURNED_COLUMNS:
             return none, 0
-        return Code(turned_kernel(two, columns)), 0
+        pays = build_turned_pays(widest)(rows, columns, deep)
+        return Code(turned_kernel(two, columns)) if pays else none, 0
     if flip_b:
-        deep = depth.constant is None or depth.constant >= slots.DOTS_DEPTH
-        return Code(dot_kernel(two)) if deep else none, 0
-    if columns is None or depth.constant is None:
+        return Code(dot_kernel(two)) if deep >= slots.DOTS_DEPTH else none, 0
+    if columns is None or columns > slots.DOTS_WIDEST or depth.constant is None:
         return none, 0
-    if columns > slots.DOTS_WIDEST or depth.constant < slots.DOTS_DEPTH:
+    if not build_dots_pay(widest)(rows, columns, deep, flip_b):
         return none, 0
-    return Code(dot_kernel(two)), turned_bytes(columns, depth.constant, two.bytes_each)
+    return Code(dot_kernel(two)), turned_bytes(columns, deep, two.bytes_each)
 
 
 def _may_favour_unit(m: Dim, n: Dim, depth: Dim, layout: tuple[bool, ...]) -> bool:
@@ -167,7 +169,7 @@ def _scratch(
     vector, group = widest.lanes * longest * size, _group()
     # Pairs of vectors: so many hold A, too, where `few_rows` puts it there.
     panels = group if n.constant is None else -(-n.constant // (2 * widest.lanes)) * 2 * vector
-    rows, sums = 1, max(2 * BLOCK * widest.columns, PIECE) * size
+    rows, sums = 1, max(2 * BLOCK * widest.columns, PIECE, RESULTS) * size
     if unit:
         rows, sums = ring_room(), max(sums, sums_room())
     if flip_a:

@@ -22,9 +22,10 @@ EPILOGUE, SLOTS = range(24, 26)
 #: The longest sum that a strip takes: longer ones are added to what is stored. Columns of A that
 #: are much longer evict one another where they share sets of the second-level cache.
 DEPTH = 832
-#: Least depth of a product whose lanes are added up at the end; as many rows or columns are always
-#: few enough for it where they are no more, and most columns that may be where B is transposed.
+#: Least depth of a product whose lanes are added up at the end. Where B is stored transposed, all
+#: with no more rows than DOTS_ROWS are such. So are all with no more columns than DOTS_COLUMNS; but
+#: where B has to be transposed for it, from as many rows on, and up to DOTS_WIDEST columns may be.
 DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS, DOTS_WIDEST = 128, 24, 16, 48
-#: Most columns of a product with a matrix that is stored transposed, whose result may be turned
-#: instead.
+#: Most columns of a product by a matrix A that is stored transposed, whose result may be computed
+#: transposed and turned.
 TURNED_COLUMNS = 128

@@ -1,4 +1,4 @@
-"""Matrix products with few columns by a matrix A that is stored transposed.
+"""Matrix products with not too many columns by a matrix A that is stored transposed.
 
 A row of the result would fill a part of its last vector, and rows of A would have to be turned. So
 the vectors run along the rows of A as it is stored: the transposed result is computed, tile by
@@ -17,7 +17,8 @@ from dnnc.kernels.tiles import Tile
 __all__ = ["turned_kernel"]
 
 
-#: Most rows of the transposed result that are computed before they are turned.
+#: Most rows of the transposed result that are computed before they are turned: they and what they
+#: become have the memory that a strip has for sums.
 _SUMS = 48
 
 
@@ -44,7 +45,7 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
     def kernel(args: int, tid: int, threads: int) -> int:
         m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
         turned = slot(args, slots.TILE)
-        # What several tiles read comes from the cache, not what one does.
+        # Every tile reads the panel of A again: a block of it stays in the cache.
         blocks = (k + slots.DEPTH - 1) // slots.DEPTH if n > most else 1
         block = (k + blocks - 1) // blocks
         panels = (m + wide - 1) // wide

@@ -4,8 +4,9 @@ Both operands are split into pieces. Those of the fixed operand stay in the seco
 of A, or columns of B. The other one streams by, 32 columns or rows at a time, which are split while
 they are multiplied and need not leave the first-level cache: a few chunks of the depth at a time
 where the fixed operand is more than one pair of tiles. Sums over long depths are taken in blocks,
-which are added up in the output. Blocks of the depth depend on the sizes alone, and a sum is taken
-in the same order in tiles of any size, so an element has the same bits for any number of threads.
+which are added up in the output. Blocks of the depth depend on the sizes and the cache, and a sum
+is taken in the same order in tiles of any size, so an element has the same bits for any number of
+threads.
 """
 
 from __future__ import annotations
