@@ -13,7 +13,9 @@ from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.kernels.load import load_lowerings
 from dnnc.kernels.product import matmul as matmul_module
+from dnnc.kernels.product.driver import build_dots_pay, build_turned_pays
 from dnnc.kernels.product.matmul import matmul_call
+from dnnc.kernels.tiles import Tile
 from dnnc.ops.base import apply
 from dnnc.ops.linear import matmul
 from dnnc.ops.packed import PackColumns, PackedMatMul
@@ -120,6 +122,18 @@ def test_order_of_loops_is_chosen_when_running(run_node, transpose):
             )
             np.testing.assert_allclose(one, expected(node, arrays), rtol=1e-5, atol=2e-4)
             np.testing.assert_array_equal(one, two)
+
+
+def test_orders_of_loops_are_chosen_by_what_they_save():
+    """With vectors of 16 lanes: those that the last columns leave empty, and what is transposed."""
+    tile = Tile("f32", 8, 3, 16)
+    turned_pays, dots_pay = build_turned_pays(tile), build_dots_pay(tile)
+    assert [turned_pays(600, n, 256) for n in (10, 20, 33, 64, 128)] == [1, 1, 1, 1, 0]
+    assert [turned_pays(m, 33, 256) for m in (16, 33, 64)] == [0, 0, 1]
+    assert [dots_pay(64, n, 1024, 1) for n in (16, 20, 24, 28, 48)] == [1, 1, 1, 0, 0]
+    assert [dots_pay(64, 20, k, 1) for k in (100, 256, 600, 1024)] == [0, 0, 1, 1]
+    assert [dots_pay(m, 20, 1024, 0) for m in (15, 20, 64)] == [0, 0, 1]
+    assert [dots_pay(m, 500, 300, 1) for m in (24, 25)] == [1, 0]
 
 
 @pytest.mark.parametrize(

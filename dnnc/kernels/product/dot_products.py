@@ -12,12 +12,11 @@ from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.tiles import Tile, dot_sizes
 
-__all__ = ["DOTS_BLOCK", "RESULTS", "dot_kernel", "turned_bytes"]
+__all__ = ["RESULTS", "dot_kernel", "turned_bytes"]
 
-#: Most depth that is summed at a time: so much of the columns of a tile, with its rows of A, stays
-#: in the first-level cache. Shorter sums of several tiles side by side do, too, as many as have
-#: `_BESIDE` elements of a column together.
-DOTS_BLOCK, _BESIDE = 1024, 1536
+#: Of shorter sums than DOTS_BLOCK several tiles side by side stay in the first-level cache: as many
+#: as have so many elements of a column together.
+_BESIDE = 1536
 #: Tiles one below the other that are computed at a time.
 _STRIPS = 8
 #: Most results that are computed at a time, and more than one row of tiles has: there is memory for
@@ -32,7 +31,7 @@ def dot_kernel(tile: Tile) -> Kernel:
 
 def turned_bytes(columns: int, depth: int, size: int) -> int:
     """Memory for the part of B, of elements of `size` bytes, that is transposed at a time."""
-    return columns * (min(depth, DOTS_BLOCK) * size + 128)
+    return columns * (min(depth, slots.DOTS_BLOCK) * size + 128)
 
 
 def _build(tile: Tile) -> Callable[[int, int, int], int]:
@@ -41,10 +40,9 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
     from dnnc.kernels.movement.packing import build_transpose
     from dnnc.kernels.subroutine import shared, subroutine
 
-    multiply, finish = subroutine(_build_block(tile, dot_sizes())), shared(build_finish)
-    transpose, size = shared(build_transpose, tile.bytes_each), tile.bytes_each
-    shapes, lanes = dot_sizes(), tile.lanes
-    most = shapes[0][1]
+    shapes, lanes, size = dot_sizes(), tile.lanes, tile.bytes_each
+    multiply, finish = subroutine(_build_block(tile, shapes)), shared(build_finish)
+    transpose, most = shared(build_transpose, size), shapes[0][1]
     height_of = lookup(tuple(_height(shapes, wide) for wide in range(most + 1)))
     columns_of = subroutine(_build_columns(most), returns=2)
 
@@ -53,7 +51,7 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
         wide, across = columns_of(n, k)
         height = height_of(wide)
         strips, panels = (m + height - 1) // height, (n + across - 1) // across
-        blocks = (k + DOTS_BLOCK - 1) // DOTS_BLOCK
+        blocks = (k + slots.DOTS_BLOCK - 1) // slots.DOTS_BLOCK
         block = ((k + blocks - 1) // blocks + lanes - 1) // lanes * lanes
         each = strips * panels
         start, stop = share(slot(args, slots.BATCH) * each, 1, tid, threads)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dnnc.kernels.product import slots
-from dnnc.kernels.product.dot_products import DOTS_BLOCK
 from dnnc.kernels.product.few_rows import build_few_rows
 from dnnc.kernels.product.lines import build_list_lines
 from dnnc.kernels.product.operands import (
@@ -136,7 +135,7 @@ def build_turned_pays(widest: Tile) -> Callable[[int, int, int], int]:
 def build_dots_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
     """`f(m, n, k, flip_b)`: whether to read both operands along their rows: those of B transposed
     unless that is how it is stored."""
-    lanes, size, block = widest.lanes, widest.bytes_each, DOTS_BLOCK
+    lanes, size, block = widest.lanes, widest.bytes_each, slots.DOTS_BLOCK
 
     def dots_pay(m: int, n: int, k: int, flip_b: int) -> int:
         if k < slots.DOTS_DEPTH or (not flip_b and m < slots.DOTS_COLUMNS):

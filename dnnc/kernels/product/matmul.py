@@ -42,7 +42,7 @@ from dnnc.kernels.product.turned_products import turned_kernel
 from dnnc.kernels.target import second_cache, unit_usable
 from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.kernels.unit.product import may_favour_unit, unit_kernel
-from dnnc.kernels.unit.sizes import DELIVERED, LONGEST, fixed_room, ring_room, sums_room
+from dnnc.kernels.unit.sizes import DELIVERED, fixed_room, longest_sum, ring_room, sums_room
 from dnnc.ops.linear import MatMul
 from dnnc.ops.packed import PackedMatMul
 
@@ -87,9 +87,9 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     unit = dtype == "f32" and unit_usable() and (pieces or not packed)
     unit = unit and _may_favour_unit(m, n, depth, (flip_a, flip_b, pieces))
     stored: Argument = Buffer(out, written=True)
-    # On the unit more sums than one block may have, where results are small enough for that.
-    large = m.constant and n.constant and m.constant * n.constant * 4 > 2 * _group()
-    longest = LONGEST if unit and not pieces and not large else slots.DEPTH
+    # Sizes that are not known may be small.
+    longest = longest_sum(m.constant or 0, n.constant or 0, _group(), pieces)
+    longest = longest if unit else slots.DEPTH
     if epilogue and depth.constant is not None and depth.constant <= longest:
         stored = Integer.of(0)
     values = (stored, Buffer(a), Buffer(b))

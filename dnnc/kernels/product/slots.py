@@ -26,6 +26,9 @@ DEPTH = 832
 #: with no more rows than DOTS_ROWS are such. So are all with no more columns than DOTS_COLUMNS; but
 #: where B has to be transposed for it, from as many rows on, and up to DOTS_WIDEST columns may be.
 DOTS_DEPTH, DOTS_ROWS, DOTS_COLUMNS, DOTS_WIDEST = 128, 24, 16, 48
+#: Most of the depth that they sum at a time: so much of the columns of a tile, with its rows of A,
+#: stays in the first-level cache.
+DOTS_BLOCK = 1024
 #: Most columns of a product by a matrix A that is stored transposed, whose result may be computed
 #: transposed and turned.
 TURNED_COLUMNS = 128

@@ -17,7 +17,15 @@ from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.unit.operands import build_put_columns, build_put_rows
 from dnnc.kernels.unit.places import COLUMNS_STREAM, ROWS_STREAM, Stream, build_order
-from dnnc.kernels.unit.sizes import CHUNK, DELIVERED, LONGEST, MOST_FIXED, PAIR, SIDE, piece_bytes
+from dnnc.kernels.unit.sizes import (
+    CHUNK,
+    DELIVERED,
+    MOST_FIXED,
+    PAIR,
+    SIDE,
+    longest_sum,
+    piece_bytes,
+)
 from dnnc.kernels.unit.stream import build_stream
 from dnnc.ops.packed import FEWEST_ROWS
 
@@ -137,23 +145,22 @@ def _build_region() -> Callable[[int, int, int, int, int, int], None]:
     from dnnc.kernels.intrinsics import slot, store
     from dnnc.kernels.subroutine import subroutine
 
+    longest_of = subroutine(longest_sum, returns=1)
     bytes_of, put = subroutine(piece_bytes, returns=1), store("i64")
     put_rows, put_columns = subroutine(build_put_rows()), subroutine(build_put_columns())
     stream = subroutine(build_stream())
 
     def region(args: int, words: int, first: int, stop: int, start: int, end: int) -> None:
         k, group = slot(args, slots.K), slot(args, slots.GROUP)
-        # A result that stays in the cache is added to for less than what long columns cost there.
-        near = slot(args, slots.M) * slot(args, slots.N) * 4 <= 2 * group
-        deepest = LONGEST if near and not slot(args, slots.PIECES) else slots.DEPTH
-        blocks = (k + deepest - 1) // deepest
+        m, n, split = slot(args, slots.M), slot(args, slots.N), slot(args, slots.PIECES)
+        longest = longest_of(m, n, group, split)
+        blocks = (k + longest - 1) // longest
         block = ((k + blocks - 1) // blocks + CHUNK - 1) // CHUNK * CHUNK
         # Half as many bytes more than a group has, since what streams by takes little.
         most = max((group + group // 2) // (2 * bytes_of(block)), 1) * PAIR
         parts = (stop - first + min(most, MOST_FIXED) - 1) // min(most, MOST_FIXED)
         even = ((stop - first + parts - 1) // parts + PAIR - 1) // PAIR * PAIR
         # What is split already stays in the cache, and what is fixed is so for a short time.
-        split = slot(args, slots.PIECES)
         across, count = most if split else end - start, min(DELIVERED, even) if split else even
         put(words, Stream.APART, bytes_of(block))
         for g in range(start, end, across):

@@ -1,5 +1,6 @@
 """Sizes of tiles of the matrix unit and of what products on it need, known without compiling."""
 
+from dnnc.kernels.product.slots import DEPTH
 from dnnc.ops.packed import CHUNK
 
 __all__ = [
@@ -8,7 +9,6 @@ __all__ = [
     "DELIVERED",
     "FETCHED",
     "LINE",
-    "LONGEST",
     "MOST_FIXED",
     "PAIR",
     "PART",
@@ -21,6 +21,7 @@ __all__ = [
     "TURNED_PLACE",
     "TURNED_ROW",
     "fixed_room",
+    "longest_sum",
     "piece_bytes",
     "ring_room",
     "sums_room",
@@ -44,8 +45,9 @@ FETCHED = 24
 PAIR = 2 * SIDE
 #: Most rows or columns that are fixed: their sums by what streams by stay in the first-level cache.
 MOST_FIXED = 256
-#: The longest sum that is taken at once, unless the result is large or pieces are there already.
-LONGEST = 640
+#: The longest sum that is taken at once by a product whose result stays in the cache: to add to it
+#: costs less than what longer columns of pieces do there.
+_LONGEST = 640
 #: Chunks that are split before the rest of the fixed operand is multiplied by them. Each of two
 #: tiles has a ring of one more, so far from the other's that both are half a page apart in the
 #: first-level cache. Numbers that are turned lie behind the rings.
@@ -63,6 +65,12 @@ DELIVERED = 64
 def piece_bytes(depth: int) -> int:
     """Bytes of the pieces of 16 rows or columns."""
     return (depth + CHUNK - 1) // CHUNK * CHUNK_BYTES
+
+
+def longest_sum(m: int, n: int, group: int, pieces: int) -> int:
+    """Most products that are summed at once; with `pieces` B is split already. Half of the cache
+    has `group` bytes."""
+    return _LONGEST if m * n * 4 <= 2 * group and not pieces else DEPTH
 
 
 def fixed_room(group: int, count: int | None, depth: int) -> int:
