@@ -3,8 +3,9 @@
     python -m benchmarks.kernels
     python -m benchmarks.kernels --only conv scan --threads 1
 
-Products are set against the ceiling of multiply-adds that is measured beside them, everything else
-against the memory that it has to read and write. Layers count with their gradients as `backward`.
+Products are set against the ceiling of multiply-adds that is measured beside them, since clocks
+change from minute to minute, everything else against the memory that it has to read and write.
+Layers count with their gradients as `backward`.
 Rates are those of the kernels; beside them stands the time of the call from Python, which also
 checks arrays, makes new ones for results, and wakes threads. All cases take turns, for several
 rounds, and the best one counts: a neighbour seldom disturbs all of them.
@@ -27,7 +28,7 @@ from benchmarks.kernel_cases import FAMILIES, KernelCase
 from benchmarks.machine import busy_seconds, describe, load
 from benchmarks.speed import QUIET
 from dnnc.passes.pipeline import optimize
-from dnnc.program.ceiling import measure_ceiling, measure_unit_ceiling
+from dnnc.program.ceiling import measure_ceiling, measure_register_ceiling, measure_unit_ceiling
 from dnnc.program.executable import Executable
 
 __all__ = ["Rate", "Subject", "main"]
@@ -93,9 +94,10 @@ class Subject:
 
 def sweep(
     families: Sequence[str], threads: int, seconds: float, rounds: int
-) -> tuple[list[Rate], float | None]:
-    """Rates of all cases of some families, and the ceiling of the matrix unit if there is one."""
-    subjects, unit = [], None
+) -> tuple[list[Rate], float, float | None]:
+    """Rates of all cases of some families, the ceiling between registers alone, and that of the
+    matrix unit if there is one."""
+    subjects, registers, unit = [], 0.0, None
     for name in families:
         for make in FAMILIES[name]:
             for case in make():
@@ -105,15 +107,15 @@ def sweep(
         print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         for subject in subjects:
             subject.time(seconds / rounds)
+        registers = max(registers, measure_register_ceiling(threads))
         found = measure_unit_ceiling(threads)
         unit = found if found is None or unit is None else max(unit, found)
-    return [subject.rate for subject in subjects], unit
+    return [subject.rate for subject in subjects], registers, unit
 
 
-def show(rates: Sequence[Rate]) -> None:
-    """Print a table. The ceiling is the run's: its highest."""
+def show(rates: Sequence[Rate], registers: float) -> None:
+    """Print a table, each rate as a share of the ceiling that was measured beside it."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    ceiling = max(rate.ceiling for rate in rates)
     table = Table(box=None, pad_edge=False)
     for heading in ("kernel", "shape", "µs", "call", "GFLOP/s", "of ceiling", "GB/s"):
         text = heading in ("kernel", "shape")
@@ -126,11 +128,15 @@ def show(rates: Sequence[Rate]) -> None:
             f"{1e6 * rate.best:.1f}",
             f"{1e6 * rate.call:.1f}",
             f"{speed / 1e9:.1f}" if case.flops else "",
-            f"{speed / ceiling:.0%}" if case.flops else "",
+            f"{speed / rate.ceiling:.0%}" if case.flops else "",
             f"{case.bytes / rate.best / 1e9:.1f}",
         )
     console.print(table)
-    console.print(f"ceiling {ceiling / 1e9:.0f} GFLOP/s in this run")
+    ceilings = [rate.ceiling / 1e9 for rate in rates]
+    console.print(
+        f"ceiling {min(ceilings):.0f} to {max(ceilings):.0f} GFLOP/s in this run, "
+        f"{registers / 1e9:.0f} between registers alone"
+    )
     if any(rate.disturbance > QUIET for rate in rates):
         console.print(f"* others used more than {QUIET:.0%} of a processor meanwhile")
 
@@ -143,13 +149,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parse(parser)
     before = load()
-    rates, unit = sweep(arguments.only, arguments.threads, arguments.seconds, arguments.rounds)
+    settings = arguments.threads, arguments.seconds, arguments.rounds
+    rates, registers, unit = sweep(arguments.only, *settings)
     if arguments.json:
         found = {"machine": describe(), "threads": arguments.threads, "loads": [before, load()]}
-        found["unit_flops"] = unit
+        found |= {"registers_flops": registers, "unit_flops": unit}
         print(json.dumps({**found, "kernels": [rate.to_json() for rate in rates]}, indent=2))
         return
-    show(rates)
+    show(rates, registers)
     if unit is not None:
         print(f"matrix unit {unit / 1e9:.0f} GFLOP/s, each product of float32 as six of bfloat16")
     machine = describe()

@@ -36,6 +36,11 @@ class Report:
         """The highest rate of multiply-adds in the run, operations a second."""
         return max((speed.ceiling for speed in self.speeds), default=0.0)
 
+    @property
+    def registers(self) -> float:
+        """As `ceiling`, between registers alone."""
+        return max((speed.registers for speed in self.speeds), default=0.0)
+
     def errors(self) -> list[str]:
         """What went wrong, a line each."""
         parts: Sequence[Speed | Fresh] = [*self.speeds, *self.starts]
@@ -53,6 +58,7 @@ class Report:
             "missing": self.missing,
             "loads": self.loads,
             "ceiling_flops": self.ceiling,
+            "registers_flops": self.registers,
             "speed": [_speed(speed, self.ceiling) for speed in self.speeds],
             "start": [_fresh(fresh) for fresh in self.starts],
             "errors": self.errors(),
@@ -64,6 +70,7 @@ def _speed(speed: Speed, ceiling: float) -> dict[str, Any]:
         "case": speed.case.name,
         "flops": speed.flops,
         "ceiling_flops": speed.ceiling,
+        "registers_flops": speed.registers,
         "disturbed": speed.disturbed,
         "contenders": {
             name: {
@@ -109,7 +116,10 @@ def show(report: Report) -> None:
         f"Python {machine['python']}; {report.threads} threads; load before and after: {loads}"
     )
     if report.ceiling:
-        console.print(f"ceiling {report.ceiling / 1e9:.0f} GFLOP/s in this run")
+        console.print(
+            f"ceiling {report.ceiling / 1e9:.0f} GFLOP/s in this run, "
+            f"{report.registers / 1e9:.0f} between registers alone"
+        )
     versions = {name: text for name, text in report.versions.items() if name != "dnnc-bare"}
     console.print(", ".join(f"{name} {text}" for name, text in versions.items()))
     for name, text in report.missing.items():

@@ -78,12 +78,13 @@ class Timing:
 
 @dataclass(slots=True)
 class Speed:
-    """Figures of one case: `flops` of its products, the ceiling in operations a second, timings and
-    errors by contender."""
+    """Figures of one case: `flops` of its products, the ceiling in operations a second and that of
+    registers alone, timings and errors by contender."""
 
     case: Case
     flops: int
     ceiling: float = 0.0
+    registers: float = 0.0
     timings: dict[str, Timing] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -172,8 +173,9 @@ def measure_case(
 def _rounds(speed: Speed, workers: dict[str, Process], settings: Settings) -> None:
     ask = {"do": "round", "seconds": settings.seconds, "least": settings.least}
     for _ in range(settings.rounds):
-        ceiling = workers["dnnc"].ask({"do": "ceiling"})["flops"]
-        speed.ceiling = max(speed.ceiling, ceiling)
+        ceiling = workers["dnnc"].ask({"do": "ceiling"})
+        speed.ceiling = max(speed.ceiling, ceiling["flops"])
+        speed.registers = max(speed.registers, ceiling["registers"])
         names: Sequence[str] = list(speed.timings)
         for name in names:
             try:

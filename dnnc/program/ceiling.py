@@ -1,8 +1,11 @@
-"""What the processor's multiply-add units and its matrix unit can do, measured: registers alone, no
-memory.
+"""What the processor's multiply-add units and its matrix unit can do, measured: nothing comes from
+beyond the first-level cache.
 
 Figures of a profile are set against this one, taken in the same run: clock rates differ from
-machine to machine and from minute to minute.
+machine to machine and from minute to minute. They also depend on what is computed: a processor that
+limits its power slows down as soon as vectors come from its cache as often as a product needs them.
+So the ceiling is that of multiply-adds which read as seldom as a product can; those between
+registers alone are measured, too.
 """
 
 from __future__ import annotations
@@ -20,10 +23,16 @@ import llvmlite.binding as llvm
 from dnnc.kernels.target import host, target_machine, unit_usable
 from dnnc.kernels.unit.sizes import CHUNK, LINE, SETTINGS, SIDE
 
-__all__ = ["measure_ceiling", "measure_unit_ceiling", "unit_rates"]
+__all__ = ["measure_ceiling", "measure_register_ceiling", "measure_unit_ceiling", "unit_rates"]
 
 #: Independent sums: enough to cover the latency of the units, few enough for every register file.
 _SUMS = 12
+#: How many of them are multiplied by a number that is read: as in the tiles of a product that read
+#: least often for each multiply-add, 4 x 6 vectors (10 reads for 24) with 32 registers and 4 x 3
+#: (7 for 12) with 16.
+_READS, _READS_OF_FEW_REGISTERS = 5, 7
+#: Places that each of them is read from in turn; a power of two.
+_TURNS = 16
 #: Tiles of sums, and products of pieces for each product of float32.
 _TILES, _PRODUCTS = 2, 6
 _UNIT_OPERATIONS = _TILES * 2 * SIDE * SIDE * CHUNK / _PRODUCTS
@@ -32,12 +41,24 @@ _SECONDS = 0.01
 
 
 def measure_ceiling(threads: int = 1) -> float:
-    """Float32 operations a second (a multiply-add is two) that `threads` reach together.
+    """Float32 operations a second (a multiply-add is two) that `threads` reach together, where
+    numbers come from the first-level cache as seldom as a product of matrices can do with.
 
     The best of several rounds of about 10 ms each.
     """
+    many = host().vector_registers >= 32
+    return _measured_of_vectors(threads, _READS if many else _READS_OF_FEW_REGISTERS)
+
+
+def measure_register_ceiling(threads: int = 1) -> float:
+    """As `measure_ceiling`, but nothing is read. No product reaches this where the processor takes
+    a higher clock for it."""
+    return _measured_of_vectors(threads, 0)
+
+
+def _measured_of_vectors(threads: int, reads: int) -> float:
     lanes = host().lanes(4)
-    return _measured(_loop(_module(lanes)), 2 * _SUMS * lanes, threads)
+    return _measured(_loop(_module(lanes, reads)), 2 * _SUMS * lanes, threads)
 
 
 def measure_unit_ceiling(threads: int = 1) -> float | None:
@@ -119,11 +140,11 @@ class _Loop:
         return self.function(count)
 
 
-def _module(lanes: int) -> str:
-    """LLVM code of `_SUMS` chains s = s * 0.5 + 1, vector by vector, whose sum is the result."""
+def _module(lanes: int, reads: int) -> str:
+    """LLVM code of `_SUMS` chains s = s * 0.5 + 1, vector by vector, whose sum is the result; so
+    many of them read the 0.5."""
     vector = f"<{lanes} x float>"
-    half = f"<{', '.join(['float 0.5'] * lanes)}>"
-    one = f"<{', '.join(['float 1.0'] * lanes)}>"
+    half, one = (_same(number, lanes) for number in ("0.5", "1.0"))
     fma = f"llvm.fmuladd.v{lanes}f32"
     # The chains start from the argument, or they would be one chain to the optimizer.
     numbers = [f"  %n{i} = add i64 %n, {i}" for i in range(_SUMS)]
@@ -133,21 +154,42 @@ def _module(lanes: int) -> str:
         for i in range(_SUMS)
     ]
     phis = [f"  %p{i} = phi {vector} [%s{i}, %entry], [%q{i}, %loop]" for i in range(_SUMS)]
+    # The place changes with every turn, or numbers would be read once, before the loop.
+    place = [f"  %turn = and i64 %k, {_TURNS - 1}"] if reads else []
+    loads = [
+        f"  %i{i} = add i64 %turn, {_TURNS * i}\n"
+        f"  %a{i} = getelementptr float, ptr @numbers, i64 %i{i}\n"
+        f"  %e{i} = load float, ptr %a{i}\n"
+        f"  %o{i} = insertelement {vector} undef, float %e{i}, i64 0\n"
+        f"  %v{i} = shufflevector {vector} %o{i}, {vector} undef, <{lanes} x i32> zeroinitializer"
+        for i in range(reads)
+    ]
+    factors = [f"%v{i}" if i < reads else half for i in range(_SUMS)]
     steps = [
-        f"  %q{i} = call {vector} @{fma}({vector} %p{i}, {vector} {half}, {vector} {one})"
+        f"  %q{i} = call {vector} @{fma}({vector} %p{i}, {vector} {factors[i]}, {vector} {one})"
         for i in range(_SUMS)
     ]
     totals = [
         f"  %t{i} = fadd {vector} {'%q0' if i == 1 else f'%t{i - 1}'}, %q{i}"
         for i in range(1, _SUMS)
     ]
+    held = f"[{_SUMS * _TURNS} x float]"
+    halves = ", ".join(["float 0.5"] * (_SUMS * _TURNS))
     return _function(
-        declared=[f"declare {vector} @{fma}({vector}, {vector}, {vector})"],
+        declared=[
+            f"@numbers = internal global {held} [{halves}], align 64",
+            f"declare {vector} @{fma}({vector}, {vector}, {vector})",
+        ],
         before=[*numbers, *starts],
-        turn=[*phis, *steps],
+        turn=[*phis, *place, *loads, *steps],
         after=[*totals, f"  %r = extractelement {vector} %t{_SUMS - 1}, i64 0"],
         result="%r",
     )
+
+
+def _same(number: str, lanes: int) -> str:
+    """A vector of one number."""
+    return f"<{', '.join([f'float {number}'] * lanes)}>"
 
 
 def _function(

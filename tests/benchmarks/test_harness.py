@@ -104,6 +104,7 @@ def test_dnnc_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(train.timings) == {"dnnc"}
     assert len(infer.timings["dnnc"].times) >= BRIEF.rounds * BRIEF.least
     assert report.ceiling > 1e9
+    assert report.registers > 1e9
     plain = json.loads(json.dumps(report.to_json()))
     assert [speed["case"] for speed in plain["speed"]] == ["mlp-infer-b2", "mlp-train-b2"]
     show(report)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from dnnc.program.ceiling import measure_ceiling, measure_unit_ceiling, unit_rates
+from dnnc.program.ceiling import (
+    measure_ceiling,
+    measure_register_ceiling,
+    measure_unit_ceiling,
+    unit_rates,
+)
 from dnnc.tuning.processor import matrix_unit
 
 
-def test_the_ceiling_is_that_of_a_processor() -> None:
+@pytest.mark.parametrize("measure", [measure_ceiling, measure_register_ceiling])
+def test_the_ceiling_is_that_of_a_processor(measure: Callable[[], float]) -> None:
     # From a small core without vectors to more than any core of today.
-    assert 1e9 < measure_ceiling() < 1e12
+    assert 1e9 < measure() < 1e12
 
 
 @pytest.mark.skipif(not matrix_unit(), reason="this processor has no matrix unit")
