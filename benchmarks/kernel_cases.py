@@ -177,7 +177,7 @@ def _layers() -> Iterator[_Layer]:
         text = f"{'x'.join(map(str, shape))} > {width}, {kernel}x{kernel}"
         parts = (("/", stride), (" dilated ", dilation), (" groups ", groups))
         text += "".join(f"{name}{count}" for name, count in parts if count > 1)
-        plain = kernel in (3, 5) and stride == dilation == groups == 1
+        plain = kernel in (3, 5) and stride == groups == 1
         for tile in TILES if plain else (0,):
             y = op.infer(x, PackWeights(groups=groups).infer(w)[0])[0]
             yield _Layer(f"{text} tile {tile}" if tile else text, x, w, y, movement, tile)

@@ -22,7 +22,7 @@ from dnnc.kernels.fused.builder import Body, Builder
 from dnnc.kernels.fused.plan import Phases
 from dnnc.kernels.fused.space import Axis, Space
 from dnnc.kernels.tiles import tiles
-from dnnc.ops.channels_last import ConvLastInputGradient
+from dnnc.ops.channels_last import ConvLast, ConvLastInputGradient
 from dnnc.ops.control import Fused
 from dnnc.ops.conv import Convolution
 from dnnc.ops.creation import Iota
@@ -194,8 +194,7 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
         f"source, source_row = slot(tid, {Region.SOURCE + 0}), slot(tid, {Region.SOURCE_ROW + 0})",
         f"step = slot(tid, {Region.STEP + 0})",
     )
-    apart = isinstance(anchor.op, ConvLastInputGradient)
-    start = f"{row} + {'r * step' if apart else 'r'}"
+    start = f"{row} + {'r * step' if _comes_apart(anchor.op) else 'r'}"
     with w.block("if threads:"):
         _list_lines(b, start)
         w.add("return 0")
@@ -208,6 +207,13 @@ def _write(b: Builder, sums: Value, anchor: Node) -> Call:
     with w.block("else:"):
         _write_rows(b, sums, start)
     return b.call("epilogue")
+
+
+def _comes_apart(op: Any) -> bool:
+    """Whether adjacent rows of the sums are not always adjacent pixels."""
+    if isinstance(op, ConvLast):
+        return op.tile > 0 and any(apart != 1 for apart in op.dilations)
+    return isinstance(op, ConvLastInputGradient)
 
 
 def _list_lines(b: Builder, start: str) -> None:

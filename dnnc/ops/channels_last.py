@@ -13,7 +13,7 @@ every group has one channel and one output (depthwise), it is [1, 1, taps, group
 By Winograd's method (`dnnc.ops.winograd`), `tile` by `tile` outputs are computed at a time; then
 the weight is packed as one matrix for each product, [n * n, panels, channels, width], where `n =
 tile + k - 1` and channels are filled up with zeros to a multiple of 16. That takes one group, a
-square kernel, and strides and dilations of 1.
+square kernel, and strides of 1.
 """
 
 from __future__ import annotations
@@ -177,25 +177,38 @@ class ConvLast(_Last):
         )
         matrices = _unpacked(packed, outputs // self.groups, self.groups)
         if self.tile:
-            return (self._by_products(x, matrices),)
+            return (self._by_pictures(x, matrices),)
         taps = matrices.reshape(self.groups, kh, kw, channels, -1)
         w = taps.transpose(0, 4, 3, 1, 2).reshape(outputs, channels, kh, kw)
         return (_last(Conv(**self.movement).evaluate(_first(x), w)[0]),)
 
-    def _by_products(self, x: Array, matrices: Array) -> Array:
+    def _by_pictures(self, x: Array, matrices: Array) -> Array:
+        """Every dilation-th line and column make a picture, whose taps are adjacent."""
+        padded, taps, (dy, dx) = embed(_first(x), self.pads), self.kernel[0], _ints(self.dilations)
+        high, wide = padded.shape[2] - dy * (int(taps) - 1), padded.shape[3] - dx * (int(taps) - 1)
+        y = np.empty((x.shape[0], high, wide, int(self.outputs)), x.dtype)
+        for i in range(min(dy, high)):
+            for j in range(min(dx, wide)):
+                picture = padded[:, :, i::dy, j::dx]
+                y[:, i::dy, j::dx] = self._by_products(picture, matrices)
+        return y
+
+    def _by_products(self, padded: Array, matrices: Array) -> Array:
+        """Of images [N, C, H, W] that have their padding."""
         tile, taps = self.tile, int(self.kernel[0])
-        bt, _, at = (matrix.astype(x.dtype) for matrix in winograd(tile, taps).arrays())
-        padded = embed(_first(x), self.pads)
+        bt, _, at = (matrix.astype(padded.dtype) for matrix in winograd(tile, taps).arrays())
         high, wide = (size - taps + 1 for size in padded.shape[2:])
         rest = ((0, 0), (0, 0), (0, -high % tile), (0, -wide % tile))
         count = tile + taps - 1
         seen = windows(np.pad(padded, rest), (count, count), (tile, tile), (1, 1))
         values = np.einsum("ia,nchwab,jb->nhwijc", bt, seen, bt, optimize=True)
-        weights = matrices[:, : x.shape[3]].reshape(count, count, x.shape[3], -1)
+        channels = padded.shape[1]
+        weights = matrices[:, :channels].reshape(count, count, channels, -1)
         products = np.einsum("nhwijc,ijco->nhwijo", values, weights, optimize=True)
         y = np.einsum("pi,nhwijo,qj->nhpwqo", at, products, at, optimize=True)
         shape = (y.shape[0], y.shape[1] * tile, y.shape[3] * tile, y.shape[5])
-        return np.ascontiguousarray(y.reshape(shape)[:, :high, :wide])
+        whole: Array = y.reshape(shape)
+        return whole[:, :high, :wide]
 
 
 @operator

@@ -3,7 +3,8 @@
 `tile` by `tile` results take `(tile + k - 1)^2` products for each pair of channels instead of
 `tile^2 k^2`: of them a quarter for 3 x 3 taps and tiles of 4, 0.16 for 5 x 5 and tiles of 4. The
 transforms are paid once for each channel, so they need channels to be shared by, and packing
-weights takes longer, which a program that trains does in every step. What pays is measured.
+weights takes longer, which a program that trains does in every step. What pays is measured. A
+convolution with dilations is one of as many smaller images as there are places between its taps.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from dnnc.ir.dims import Dim, dim
+from dnnc.ir.dims import Dim, ceil_div, dim, product
 from dnnc.ir.graph import Graph, Input, Output, Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.ops.base import Operator, apply
@@ -44,8 +45,10 @@ def winograd_tile(
     """The tile for convolving the images x [N, H, W, C] to a result of that `size`, rows and
     columns; 0 where the direct method is as good or the only one."""
     images, _, _, channels = x.shape
-    plain = all(step == 1 for step in (*movement["strides"], *movement["dilations"]))
-    sizes = tuple(known.constant or 0 for known in (channels, outputs, *size))
+    plain = all(step == 1 for step in movement["strides"])
+    apart = movement["dilations"]
+    smaller = (ceil_div(length, step) for length, step in zip(size, apart, strict=True))
+    sizes = tuple(known.constant or 0 for known in (channels, outputs, *smaller))
     if not plain or movement["groups"] != 1 or kernel[0] != kernel[1] or min(sizes[:2]) < _FEWEST:
         return 0
     case: dict[str, int | str] = {
@@ -54,7 +57,7 @@ def winograd_tile(
         "taps": kernel[0].constant or 0,
         **dict(zip(("channels", "outputs", "high", "wide"), sizes, strict=True)),
     }
-    question = Question(METHOD, tuple(case.items()), images)
+    question = Question(METHOD, tuple(case.items()), images * product(apart))
     return choose(question) if len(_methods(question.case)) > 1 else 0
 
 

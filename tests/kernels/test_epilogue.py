@@ -149,6 +149,21 @@ def test_convolution(run_node, case):
     check(run_node, other, x, packed, column, image)
 
 
+@pytest.mark.parametrize("apart", [(1, 1), (2, 2), (3, 2)], ids=str)
+def test_convolution_by_tiles(run_node, apart):
+    x, w, dilations = draw(2, 9, 12, 8), draw(20, 8, 3, 3), tuple(map(dim, apart))
+    movement = {"dilations": dilations, "pads": dilations * 2}
+    op = ConvLast(outputs=dim(20), kernel=(dim(3), dim(3)), tile=2, **movement)
+    bias, residual, line = draw(1, 1, 1, 20), draw(2, 9, 12, 20), draw(1, 9, 12, 1)
+
+    def block(x, w, bias, residual, line):
+        sums = ops.add(ops.add(apply(op, x, w), bias), residual)
+        return relu(ops.multiply(sums, line))
+
+    packed = PackWeights(tile=2).evaluate(w)[0]
+    check(run_node, block, x, packed, bias, residual, line)
+
+
 @pytest.mark.parametrize("case", LAST, ids=str)
 def test_gradients_of_convolutions(run_node, case):
     x, (packed, back), op, gradient = last(case)

@@ -19,7 +19,7 @@ from dnnc.ops.winograd import winograd
 from dnnc.tuning.processor import matrix_unit
 from tests.kernels.arrays import assert_near, draw, run_on_threads, value_of
 
-#: Batch, channels, outputs, height, width, kernel, results, pads.
+#: Batch, channels, outputs, height, width, kernel, results, pads, and dilations that are not 1.
 CASES = [
     (2, 16, 16, 8, 8, 3, 4, (1, 1, 1, 1)),
     (2, 16, 16, 8, 8, 3, 2, (1, 1, 1, 1)),
@@ -37,6 +37,16 @@ UNIT = [
     (2, 33, 50, 19, 17, 3, 2, (1, 1, 1, 1)),
     (4, 64, 32, 13, 11, 5, 2, (2, 1, 2, 2)),
     (9, 48, 48, 9, 9, 3, 2, (0, 1, 1, 0)),
+    (3, 40, 48, 19, 17, 3, 2, (1, 2, 2, 1), (2, 2)),
+]
+#: With dilations of lines and of columns: whole tiles in all pictures, tiles that are cut, pictures
+#: of several sizes, and fewer lines than pictures.
+DILATED = [
+    (2, 16, 16, 16, 16, 3, 4, (2, 2, 2, 2), (2, 2)),
+    (3, 12, 20, 13, 11, 3, 4, (2, 1, 1, 3), (3, 2)),
+    (1, 20, 70, 11, 12, 3, 2, (1, -1, 0, 3), (1, 3)),
+    (2, 9, 33, 9, 14, 5, 2, (3, 2, 2, 4), (2, 3)),
+    (1, 16, 8, 6, 9, 3, 2, (3, 2, 3, 2), (5, 2)),
 ]
 #: So many outputs that threads share them in groups.
 MANY = [(3, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1)), (0, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1))]
@@ -44,6 +54,11 @@ MANY = [(3, 72, 150, 9, 10, 3, 4, (1, 1, 1, 1)), (0, 72, 150, 9, 10, 3, 4, (1, 1
 
 def dims(*sizes):
     return tuple(map(dim, sizes))
+
+
+def parts(case):
+    """A case with its dilations."""
+    return case if len(case) == 9 else (*case, (1, 1))
 
 
 def check(run_node, node, calls, arrays, wanted, products=6):
@@ -56,12 +71,12 @@ def check(run_node, node, calls, arrays, wanted, products=6):
 
 @pytest.mark.parametrize(("dtype", "unit"), [("f4", False), ("f4", True), ("f8", False)])
 @pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("case", [*CASES, *UNIT])
+@pytest.mark.parametrize("case", [*CASES, *DILATED, *UNIT])
 def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
     if unit and (not matrix_unit() or case[1] < 32):
         pytest.skip("this processor has no matrix unit, or it is not used")
     monkeypatch.setattr(blocks, "unit_usable", lambda: unit)
-    n, c, o, h, w, k, results, pads = case
+    n, c, o, h, w, k, results, pads, apart = parts(case)
     x = draw(n, h, w, c, dtype=dtype)
     weight = draw(*((c, o) if backward else (o, c)), k, k, dtype=dtype)
     packed = apply(PackWeights(tile=results, backward=backward), value_of(weight))
@@ -74,13 +89,16 @@ def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
         packed.node.op.evaluate(weight.astype("f8"))[0],
         results + k - 1,
     )
-    movement = {"pads": dims(*pads), "outputs": dim(o), "kernel": dims(k, k)}
+    movement = {"pads": dims(*pads), "dilations": dims(*apart)}
+    movement |= {"outputs": dim(o), "kernel": dims(k, k)}
     y = apply(ConvLast(tile=results, **movement), value_of(x), packed)
     wanted = ConvLast(**movement).evaluate(x.astype("f8"), direct)[0]
     calls = winograd_calls(y.node.op, *y.node.operands, y)
     if unit and case in UNIT:
         assert isinstance(calls[0].arguments[convolve._UNIT], Code)
-        tiles = n * -(-wanted.shape[1] // results) * -(-wanted.shape[2] // results)
+        tiles = n * apart[0] * apart[1]
+        for size, step in zip(wanted.shape[1:3], apart, strict=True):
+            tiles *= -(-size // (step * results))
         assert tiles >= convolve._LEAST_TILES
     check(
         run_node,
@@ -93,12 +111,15 @@ def test_convolution(run_node, monkeypatch, case, backward, dtype, unit):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("case", [*CASES, *MANY])
+@pytest.mark.parametrize("case", [*CASES, *DILATED, *MANY])
 def test_gradient_by_weight(run_node, case, dtype):
-    n, c, o, h, w, k, results, pads = case
+    n, c, o, h, w, k, results, pads, apart = parts(case)
     x = draw(n, h, w, c, dtype=dtype)
-    dy = draw(n, h + pads[0] + pads[2] - k + 1, w + pads[1] + pads[3] - k + 1, o, dtype=dtype)
-    op = ConvLastWeightGradient(pads=dims(*pads), shape=dims(o, c, k, k), tile=results)
+    high = h + pads[0] + pads[2] - apart[0] * (k - 1)
+    wide = w + pads[1] + pads[3] - apart[1] * (k - 1)
+    dy = draw(n, high, wide, o, dtype=dtype)
+    movement = {"pads": dims(*pads), "dilations": dims(*apart)}
+    op = ConvLastWeightGradient(**movement, shape=dims(o, c, k, k), tile=results)
     dw = apply(op, value_of(x), value_of(dy))
     wanted = np.zeros((o, c, k, k)) if n == 0 else op.evaluate(x.astype("f8"), dy.astype("f8"))[0]
     check(

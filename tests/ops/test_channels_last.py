@@ -85,6 +85,16 @@ def test_convolution_by_tiles(tile: int, taps: int) -> None:
     np.testing.assert_allclose(found, last(expected), atol=1e-10)
 
 
+@pytest.mark.parametrize("apart", [(2, 2), (3, 1), (9, 2)])
+def test_convolution_by_tiles_with_dilations(apart: tuple[int, int]) -> None:
+    movement: dict[str, Any] = {"pads": sizes(9, 3, 9, 3), "dilations": sizes(*apart)}
+    x, w = drawn(2, 3, 7, 9), drawn(5, 3, 3, 3)
+    (packed,) = ops.PackWeights(tile=2).evaluate(w)
+    (expected,) = Conv(**movement).evaluate(x, w)
+    found = conv_last(x, packed, w.shape, tile=2, **movement)
+    np.testing.assert_allclose(found, last(expected), atol=1e-10)
+
+
 @pytest.mark.parametrize(("results", "taps"), [(4, 3), (2, 5), (2, 3)])
 def test_transforms_are_exact(results: int, taps: int) -> None:
     found = winograd(results, taps)

@@ -35,6 +35,13 @@ def test_sizes_that_pay() -> None:
     assert tile((5, 5), 32, (3, 14)) == 2
 
 
+def test_dilations_make_smaller_images() -> None:
+    two = (dim(2), dim(2))
+    assert tile((3, 3), 8, (8, 8), dilations=two) == 4
+    assert tile((3, 3), 8, (8, 7), dilations=two) == 4
+    assert tile((3, 3), 8, (8, 6), dilations=two) == tile((3, 3), 8, (4, 3))
+
+
 @pytest.mark.parametrize(
     ("taps", "channels", "size"),
     [
@@ -55,7 +62,6 @@ def test_sizes_that_do_not(
 def test_steps_that_forbid_it() -> None:
     two = (dim(1), dim(2))
     assert tile((3, 3), 8, (8, 8), strides=two) == 0
-    assert tile((3, 3), 8, (8, 8), dilations=two) == 0
     assert tile((3, 3), 8, (8, 8), groups=2) == 0
 
 

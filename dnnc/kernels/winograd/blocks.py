@@ -1,9 +1,13 @@
 """How kernels by Winograd's method walk over images, and what they share.
 
+With dilations, outputs that are a dilation apart depend on inputs that are as far apart, and on no
+others: images fall into pictures, each of every so many lines and columns, in which taps are
+adjacent. Without, an image is one picture.
+
 A band is the lines of outputs that one row of tiles covers. Work is done in blocks of bands, which
-may belong to several images, and within a block image by image: a run is the bands of one image. A
-slab is the part of an image that a run reads, with its padding, its channels filled up to whole
-vectors.
+may belong to several pictures, and within a block picture by picture: a run is the bands of one
+picture. A slab is the part of a picture that a run reads, with its padding, its channels filled up
+to whole vectors.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dnnc.ir.dims import ceil_div
+from dnnc.ir.dims import Dim, ceil_div
 from dnnc.ir.graph import Value
 from dnnc.kernels.target import unit_usable
 from dnnc.kernels.tiles import Tile, tiles
@@ -47,8 +51,8 @@ class Scheme:
     """Sizes of one convolution by Winograd's method.
 
     `results` by `results` outputs take `taps` by `taps` weights; `channels` and `outputs` count
-    those of the image and of the result, whose lines have `columns` pixels. `width` is that of a
-    panel.
+    those of the image and of the result, whose lines have `columns` pixels. Lines and columns of a
+    picture are `apart`. `width` is that of a panel.
     """
 
     dtype: str
@@ -58,6 +62,7 @@ class Scheme:
     outputs: int
     lines: int
     columns: int
+    apart: tuple[int, int]
     width: int
 
     @staticmethod
@@ -68,7 +73,8 @@ class Scheme:
         )
         taps = int(op.kernel[0]) if hasattr(op, "kernel") else int(op.shape[2])
         dtype = str(y.type.dtype)
-        return Scheme(dtype, op.tile, taps, channels, outputs, lines, columns, width)
+        apart = int(op.dilations[0]), int(op.dilations[1])
+        return Scheme(dtype, op.tile, taps, channels, outputs, lines, columns, apart, width)
 
     @property
     def matrices(self) -> Winograd:
@@ -115,12 +121,16 @@ class Scheme:
     @property
     def across(self) -> int:
         """Tiles in a band."""
-        return -(-self.columns // self.results)
+        return -(-self.columns // (self.apart[1] * self.results))
 
     @property
     def down(self) -> int:
-        """Bands in an image."""
-        return -(-self.lines // self.results)
+        """Bands in a picture."""
+        return -(-self.lines // (self.apart[0] * self.results))
+
+    def pictures(self, images: Dim) -> Dim:
+        """The pictures of so many images."""
+        return images * (self.apart[0] * self.apart[1])
 
     def slab(self, bands: int, filled: int, overlap: int) -> int:
         """Bytes of the slab of a run of so many bands."""
@@ -182,8 +192,9 @@ def build_products(scheme: Scheme, transposed: bool) -> Callable[..., None]:
 
 
 def build_fetch(scheme: Scheme) -> Callable[..., None]:
-    """`f(images, height, line, down, band, end, part)`: fetches one part, of as many as there are
-    products, of the lines of the bands from `band` to `end`. A line has `line` bytes.
+    """`f(images, height, line, dy, dx, down, band, end, part)`: fetches one part, of as many as
+    there are products, of the lines of the bands from `band` to `end`. A line has `line` bytes. Of
+    pictures that share the lines of an image, a block that goes on to the next fetches nothing.
 
     Blocks read and write memory in bursts, which a processor does not foresee; this is called
     between the products of the block before.
@@ -193,10 +204,12 @@ def build_fetch(scheme: Scheme) -> Callable[..., None]:
     results, products = scheme.results, scheme.count**2
 
     def fetch(
-        images: int, height: int, line: int, down: int, band: int, end: int, part: int
-    ) -> None:
-        start = images + (band // down * height + band % down * results) * line
-        stop = images + (end // down * height + end % down * results) * line
+        images: int, height: int, line: int, dy: int, dx: int, down: int, band: int, end: int,
+        part: int,
+    ) -> None:  # fmt: skip
+        each, lines = down * dy * dx, results * dy
+        start = images + (band // each * height + band % down * lines) * line
+        stop = images + (end // each * height + end % down * lines) * line
         count = (stop - start + 63) // 64
         for k in range(count * part // products, count * (part + 1) // products):
             prefetch(start + 64 * k)
@@ -205,11 +218,12 @@ def build_fetch(scheme: Scheme) -> Callable[..., None]:
 
 
 def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
-    """`f(target, step, room, block, slab, source, h, w, channels, c, filled, top, left, across,
-    down, band, end)`: the tiles of the bands from `band` to `end`, transformed.
+    """`f(target, step, room, block, slab, source, h, w, channels, c, filled, top, left, dy, dx,
+    across, down, band, end)`: the tiles of the bands from `band` to `end`, transformed.
 
     With `side` "bt" the source is the input of the convolution, [N, h, w] with its padding, and
-    tiles overlap; with "a" it is the gradient of the result. Pixels have so many `channels`, of
+    tiles overlap; with "a" it is the gradient of the result. Lines of a picture are `dy` apart and
+    columns `dx`. Pixels have so many `channels`, of
     which `c` are taken from the source on and filled up to `filled`. `slab` is memory for a run.
     Matrix f of the target is at `target + f * step`, [block, tile, channel of the block], with
     `room` tiles and `block` bytes of channels, which are one vector or a panel.
@@ -227,18 +241,21 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
 
     def spread(
         target: int, step: int, room: int, block: int, slab: int, source: int, h: int, w: int,
-        channels: int, c: int, filled: int, top: int, left: int, across: int, down: int,
-        band: int, end: int,
+        channels: int, c: int, filled: int, top: int, left: int, dy: int, dx: int, across: int,
+        down: int, band: int, end: int,
     ) -> None:  # fmt: skip
         columns = across * results + overlap
         pixel = filled * size
         while band < end:
-            image, row = band // down, band % down
+            picture, row = band // down, band % down
             run = min(down - row, end - band)
-            lines = run * results + overlap
+            image = picture // (dy * dx)
+            first = picture - image * dy * dx
             at = source + image * h * w * channels * size
-            y = row * results - top
-            fill(slab, at, h, w, channels, c, filled, y, lines, -left, columns)
+            y, x = row * results * dy + first // dx - top, first % dx - left
+            fill(
+                slab, at, h, w, channels, c, filled, y, dy, run * results + overlap, x, dx, columns
+            )
             for i in range(run):
                 for j in range(across):
                     at, to = slab + (i * columns + j) * results * pixel, target
@@ -258,34 +275,35 @@ def build_spread(scheme: Scheme, side: str) -> Callable[..., None]:
 
 
 def _build_fill(tile: Tile) -> Callable[..., None]:
-    """`f(slab, image, height, width, channels, c, filled, y, lines, x, columns)`: `lines` by
-    `columns` pixels of the image at address `image` from line y and column x on, 0 outside of it;
-    of their channels the first `c`, filled up with zeros."""
+    """`f(slab, image, height, width, channels, c, filled, y, dy, lines, x, dx, columns)`: `lines`
+    by `columns` pixels of the image at address `image`, every dy-th line from y on and every dx-th
+    column from x on, 0 outside of it; of their channels the first `c`, filled up with zeros."""
     from dnnc.kernels.intrinsics import copy_bytes, zero_bytes
 
     size = tile.bytes_each
 
     def fill(
         slab: int, image: int, height: int, width: int, channels: int, c: int, filled: int,
-        y: int, lines: int, x: int, columns: int,
+        y: int, dy: int, lines: int, x: int, dx: int, columns: int,
     ) -> None:  # fmt: skip
-        first = min(max(-x, 0), columns)
-        last = max(min(columns, width - x), first)
+        first = min(max((dx - 1 - x) // dx, 0), columns)
+        last = max(min(columns, (width - x + dx - 1) // dx), first)
         pixel = filled * size
         for line in range(lines):
             to = slab + line * columns * pixel
-            if y + line < 0 or y + line >= height or first == last:
+            at = y + line * dy
+            if at < 0 or at >= height or first == last:
                 zero_bytes(to, columns * pixel)
                 continue
-            source = image + ((y + line) * width + x + first) * channels * size
+            source = image + (at * width + x + first * dx) * channels * size
             zero_bytes(to, first * pixel)
-            if filled == channels:
+            if filled == channels and dx == 1:
                 copy_bytes(to + first * pixel, source, (last - first) * pixel)
             else:
                 for j in range(first, last):
                     copy_bytes(to + j * pixel, source, c * size)
                     zero_bytes(to + j * pixel + c * size, pixel - c * size)
-                    source += channels * size
+                    source += dx * channels * size
             zero_bytes(to + last * pixel, (columns - last) * pixel)
 
     return fill

@@ -28,9 +28,9 @@ from dnnc.kernels.winograd.blocks import BUDGET, Scheme, build_fetch, build_prod
 
 __all__ = ["winograd_calls"]
 
-_OUT, _IN, _PACKED, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
-_ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH, _M_PANEL = range(12, 21)
-_SLAB, _V, _M, _RESULT, _REGION, _WEIGHTS, _STRIP, _UNIT, _STREAMS = range(21, 30)
+_OUT, _IN, _PACKED, _PICTURES, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
+_DY, _DX, _ACROSS, _DOWN, _BANDS, _V_STEP, _M_STEP, _FILLED, _ROOM, _WIDTH, _M_PANEL = range(12, 23)
+_SLAB, _V, _M, _RESULT, _REGION, _WEIGHTS, _STRIP, _UNIT, _STREAMS = range(23, 32)
 #: Least tiles of a convolution on the matrix unit, for which each thread splits the weights.
 _LEAST_TILES = 128
 #: Bytes of weights that stay in the second-level cache beside a block, and how many tiles are
@@ -60,7 +60,8 @@ def winograd_calls(
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
-        *(Integer.of(s) for s in (*x.shape, *y.shape[1:], *op.pads[:2], *sizes)),
+        Integer(scheme.pictures(x.shape[0])),
+        *(Integer.of(s) for s in (*x.shape[1:], *y.shape[1:], *op.pads[:2], *scheme.apart, *sizes)),
         Integer.of(results if unit else 0),
         *(
             Scratch(dim(n), per_thread=True)
@@ -70,7 +71,7 @@ def winograd_calls(
         Scratch(dim(2 * piece_bytes(scheme.filled) if unit else 1), per_thread=True),
         Code(_kernel(scheme, True)) if unit else Integer.of(0),
         *_streams(y, epilogue),
-        Integer.of(int(epilogue is None or epilogue.flat)),
+        Integer.of(int(scheme.apart == (1, 1) and (epilogue is None or epilogue.flat))),
         *epilogue_arguments(epilogue),
     )
     flops = 2 * y.type.elements * scheme.channels * scheme.taps**2
@@ -133,7 +134,7 @@ def _build(scheme: Scheme, unit: bool) -> Callable[[int, int, int], int]:
 
     def kernel(args: int, tid: int, threads: int) -> int:
         width = slot(args, _WIDTH)
-        most, bands = slot(args, _BANDS), slot(args, _N) * slot(args, _DOWN)
+        most, bands = slot(args, _BANDS), slot(args, _PICTURES) * slot(args, _DOWN)
         panels = (slot(args, _O) + width - 1) // width
         enough = bands * slot(args, _ACROSS) >= _LEAST_TILES
         if not unit and slot(args, _UNIT) and enough:
@@ -152,8 +153,8 @@ def _build(scheme: Scheme, unit: bool) -> Callable[[int, int, int], int]:
                 slot(args, _SLAB), slot(args, _IN),
                 slot(args, _H), slot(args, _W),
                 slot(args, _C), slot(args, _C), slot(args, _FILLED),
-                slot(args, _TOP), slot(args, _LEFT), slot(args, _ACROSS), slot(args, _DOWN),
-                band, end,
+                slot(args, _TOP), slot(args, _LEFT), slot(args, _DY), slot(args, _DX),
+                slot(args, _ACROSS), slot(args, _DOWN), band, end,
             )  # fmt: skip
             after = min(end + most, stop)
             for p in range(first, last):
@@ -182,24 +183,27 @@ def _build_panel(scheme: Scheme) -> Callable[..., None]:
     def panel(args: int, band: int, end: int, p: int) -> None:
         down, across, outputs = slot(args, _DOWN), slot(args, _ACROSS), slot(args, _O)
         width = slot(args, _WIDTH)
-        ho, wo = slot(args, _HO), slot(args, _WO)
+        ho, wo, dy, dx = slot(args, _HO), slot(args, _WO), slot(args, _DY), slot(args, _DX)
         some = min(outputs - p * width, width)
         # Whole tiles of whole vectors go where they belong; others are cut on their way.
         whole = slot(args, _OUT) != 0 and some % lanes == 0
-        whole = whole and ho % results == 0 and wo % results == 0
+        whole = whole and ho % (results * dy) == 0 and wo % (results * dx) == 0
         source = slot(args, _M) + p * slot(args, _M_PANEL)
         while band < end:
-            image, row = band // down, band % down
+            picture, row = band // down, band % down
             run = min(down - row, end - band)
             if whole:
-                to = ((image * ho + row * results) * wo * outputs + p * width) * size
-                to += slot(args, _OUT)
-                gather(args, source, run, to, outputs * size, wo * outputs * size, some // lanes)
+                image = picture // (dy * dx)
+                first = picture - image * dy * dx
+                line = image * ho + row * results * dy + first // dx
+                to = slot(args, _OUT) + ((line * wo + first % dx) * outputs + p * width) * size
+                pixel = outputs * size
+                gather(args, source, run, to, dx * pixel, dy * wo * pixel, some // lanes)
             else:
                 pixel = width * size
                 line = across * results * pixel
                 gather(args, source, run, slot(args, _RESULT), pixel, line, width // lanes)
-                deliver(args, image, row * results, run * results, p * width, some)
+                deliver(args, picture, row * results, run * results, p * width, some)
             source += run * across * width * size
             band += run
 
@@ -331,11 +335,13 @@ def _build_fetch(scheme: Scheme) -> Callable[..., None]:
 
     def fetch(args: int, band: int, end: int, after: int, f: int) -> None:
         down, h, ho = slot(args, _DOWN), slot(args, _H), slot(args, _HO)
+        dy, dx = slot(args, _DY), slot(args, _DX)
         line = slot(args, _WO) * slot(args, _O) * size
         for k in range(_MOST_STREAMS):
             if slot(args, _STREAMS + k):
-                some(slot(args, _STREAMS + k), ho, line, down, band, end, f)
-        some(slot(args, _IN), h, slot(args, _W) * slot(args, _C) * size, down, end, after, f)
+                some(slot(args, _STREAMS + k), ho, line, dy, dx, down, band, end, f)
+        line = slot(args, _W) * slot(args, _C) * size
+        some(slot(args, _IN), h, line, dy, dx, down, end, after, f)
 
     return fetch
 
@@ -364,31 +370,37 @@ def _build_gather(scheme: Scheme) -> Callable[..., None]:
 
 
 def _build_deliver(scheme: Scheme) -> Callable[..., None]:
-    """`f(args, image, line, lines, channel, channels)`: results of a run to the epilogue, or to
+    """`f(args, picture, line, lines, channel, channels)`: results of a run to the epilogue, or to
     the output."""
     from dnnc.kernels.intrinsics import copy_bytes, slot
     from dnnc.kernels.subroutine import shared
 
     finish, size, results = shared(build_finish), scheme.tile.bytes_each, scheme.results
 
-    def deliver(args: int, image: int, line: int, lines: int, channel: int, channels: int) -> None:
+    def deliver(
+        args: int, picture: int, line: int, lines: int, channel: int, channels: int
+    ) -> None:
         ho, wo, outputs = slot(args, _HO), slot(args, _WO), slot(args, _O)
+        dy, dx = slot(args, _DY), slot(args, _DX)
         wide, pixel = slot(args, _ACROSS) * results, slot(args, _WIDTH) * size
-        lines = min(lines, ho - line)
-        pixels, step = wo, 1
+        image = picture // (dy * dx)
+        y, x = (picture - image * dy * dx) // dx, picture % dx
+        lines = min(lines, (ho - y + dy - 1) // dy - line)
+        pixels, step = (wo - x + dx - 1) // dx, 1
         if slot(args, _FLAT) and wide == wo:
             # Lines are one another's continuation.
             pixels, step = lines * wo, lines
         for i in range(0, lines, step):
             source = slot(args, _RESULT) + i * wide * pixel
+            at = image * ho + y + (line + i) * dy
             if slot(args, _EPILOGUE):
                 finish(
                     slot(args, _EPILOGUE), args + 8 * _SLOTS, slot(args, _REGION), source, pixel,
-                    pixels, channels, image * ho + line + i, 0, channel, 1,
+                    pixels, channels, at, x, channel, dx,
                 )  # fmt: skip
             else:
-                to = slot(args, _OUT) + ((image * ho + line + i) * wo * outputs + channel) * size
+                to = slot(args, _OUT) + ((at * wo + x) * outputs + channel) * size
                 for j in range(pixels):
-                    copy_bytes(to + j * outputs * size, source + j * pixel, channels * size)
+                    copy_bytes(to + j * dx * outputs * size, source + j * pixel, channels * size)
 
     return deliver

@@ -2,7 +2,7 @@
 
 The gradient of `Y = A^T [(G w G^T) * (B^T x B)] A` by w is `G^T [(B^T x B) * (A dY A^T)] G`, summed
 over tiles, channels times outputs: for each product one matrix product whose depth are the
-tiles. Images are cut into chunks, by sizes alone, and outputs into groups where they are many or
+tiles. Pictures are cut into chunks, by sizes alone, and outputs into groups where they are many or
 threads more than chunks. Each chunk sums into a partial result of its own, and a second call adds
 those in order and transforms them back. A sum is the same in any group, so threads share images and
 outputs, and results are the same for any number of them.
@@ -24,11 +24,11 @@ __all__ = ["winograd_weight_calls"]
 #: Channels that are transformed back at a time: with any number of taps they are whole blocks of a
 #: transpose.
 _SOME = 16
-_PARTIAL, _IN, _DY, _N, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT = range(12)
+_PARTIAL, _IN, _GRADIENT, _PICTURES, _H, _W, _C, _HO, _WO, _O, _TOP, _LEFT, _DY, _DX = range(14)
 _ACROSS, _DOWN, _BANDS, _V_STEP, _D_STEP, _FILLED, _FILLED_DY, _ROOM, _CHUNKS, _GROUPS = range(
-    12, 22
+    14, 24
 )
-_WIDTH, _SLAB, _V, _D = range(22, 26)
+_WIDTH, _SLAB, _V, _D = range(24, 28)
 
 
 def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]:
@@ -47,13 +47,16 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
     )
     blocks = (scheme.across, scheme.down, bands, v_step, d_step)
     filled = (scheme.filled, scheme.filled_outputs, room, chunks, groups, scheme.width)
+    pictures = scheme.pictures(x.shape[0])
+    images = (*x.shape[1:], *dy.shape[1:], *op.pads[:2], *scheme.apart)
     sums = Call(
         make_kernel("winograd_weight", lambda: _build_sums(scheme), *scheme.code, unrolled=False),
         (
             partial,
             Buffer(x),
             Buffer(dy),
-            *(Integer.of(s) for s in (*x.shape, *dy.shape[1:], *op.pads[:2], *blocks, *filled)),
+            Integer(pictures),
+            *(Integer.of(s) for s in (*images, *blocks, *filled)),
             *(
                 Scratch(dim(n), per_thread=True)
                 for n in (slab, v_step * products, d_step * products)
@@ -61,7 +64,7 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
         ),
         2 * dy.type.elements * product(dw.shape[1:]),
     )
-    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks, scheme.width, x.shape[0])
+    sizes = (scheme.channels, scheme.outputs, scheme.filled, chunks, scheme.width, pictures)
     join = Call(
         make_kernel(
             "winograd_weight_join", lambda: _build_join(scheme), *scheme.code, unrolled=False
@@ -79,7 +82,7 @@ def winograd_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call]
 
 
 def _division(scheme: Scheme, each: int) -> tuple[int, int]:
-    """Most chunks of images and fewest groups of outputs, for partial results of `each` so many
+    """Most chunks of pictures and fewest groups of outputs, for partial results of `each` so many
     bytes.
 
     A chunk costs memory for a partial result, and a group that the image is transformed for it
@@ -91,9 +94,9 @@ def _division(scheme: Scheme, each: int) -> tuple[int, int]:
     return max(4 // groups, 1), groups
 
 
-def _used(chunks: int, images: int) -> int:
-    """The number of chunks in use, none of them empty if there is an image."""
-    return min(chunks, max(images, 1))
+def _used(chunks: int, pictures: int) -> int:
+    """The number of chunks in use, none of them empty if there is a picture."""
+    return min(chunks, max(pictures, 1))
 
 
 def _bands(scheme: Scheme) -> int:
@@ -117,25 +120,26 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
     vector, used = scheme.tile.lanes * size, subroutine(_used, returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
-        images, most = slot(args, _N), slot(args, _BANDS)
-        chunks, width = used(slot(args, _CHUNKS), images), slot(args, _WIDTH)
+        pictures, most = slot(args, _PICTURES), slot(args, _BANDS)
+        chunks, width = used(slot(args, _CHUNKS), pictures), slot(args, _WIDTH)
+        apart_y, apart_x = slot(args, _DY), slot(args, _DX)
         across, down, slab = slot(args, _ACROSS), slot(args, _DOWN), slot(args, _SLAB)
         panels, panel = slot(args, _FILLED_DY) // width, slot(args, _FILLED) * width * size
         # A sum is the same in a group of any size.
         groups = max(slot(args, _GROUPS), min((threads + chunks - 1) // chunks, panels))
         unit, stop = share(chunks * groups, 1, tid, threads)
         while unit < stop:
-            # What a thread does of a chunk it does for the same transformed images.
+            # What a thread does of a chunk it does for the same transformed pictures.
             chunk = unit // groups
             group = unit - chunk * groups
             last_group = min(groups, group + stop - unit)
             unit += last_group - group
             p, last_p = group * panels // groups, last_group * panels // groups
             target = slot(args, _PARTIAL) + (chunk * products * panels + p) * panel
-            dy = slot(args, _DY) + p * width * size
+            dy = slot(args, _GRADIENT) + p * width * size
             some = min(slot(args, _O), last_p * width) - p * width
-            first = images * chunk // chunks * down
-            last = images * (chunk + 1) // chunks * down
+            first = pictures * chunk // chunks * down
+            last = pictures * (chunk + 1) // chunks * down
             if first == last:
                 for f in range(products):
                     zero_bytes(target + f * panels * panel, (last_p - p) * panel)
@@ -145,13 +149,13 @@ def _build_sums(scheme: Scheme) -> Callable[[int, int, int], int]:
                     slot(args, _V), slot(args, _V_STEP), slot(args, _ROOM), vector, slab,
                     slot(args, _IN), slot(args, _H), slot(args, _W),
                     slot(args, _C), slot(args, _C), slot(args, _FILLED),
-                    slot(args, _TOP), slot(args, _LEFT), across, down, band, end,
+                    slot(args, _TOP), slot(args, _LEFT), apart_y, apart_x, across, down, band, end,
                 )  # fmt: skip
                 gradients(
                     slot(args, _D), slot(args, _D_STEP), slot(args, _ROOM), width * size, slab,
                     dy, slot(args, _HO), slot(args, _WO),
                     slot(args, _O), some, (last_p - p) * width,
-                    0, 0, across, down, band, end,
+                    0, 0, apart_y, apart_x, across, down, band, end,
                 )  # fmt: skip
                 multiply(args, target, last_p - p, band, end, min(end + most, last), band > first)
         return 0
@@ -177,9 +181,10 @@ def _build_multiply(scheme: Scheme) -> Callable[..., None]:
         width, tiles = slot(args, _WIDTH), (end - band) * slot(args, _ACROSS)
         line = slot(args, _W) * slot(args, _C) * size
         line_dy = slot(args, _WO) * slot(args, _O) * size
+        dy, dx = slot(args, _DY), slot(args, _DX)
         for f in range(count):
-            fetch(slot(args, _IN), slot(args, _H), line, down, end, after, f)
-            fetch(slot(args, _DY), slot(args, _HO), line_dy, down, end, after, f)
+            fetch(slot(args, _IN), slot(args, _H), line, dy, dx, down, end, after, f)
+            fetch(slot(args, _GRADIENT), slot(args, _HO), line_dy, dy, dx, down, end, after, f)
             v = slot(args, _V) + f * slot(args, _V_STEP)
             d = slot(args, _D) + f * slot(args, _D_STEP)
             to = target + f * slot(args, _FILLED_DY) * filled * size
