@@ -9,6 +9,8 @@ from dnnc.ir.dims import dim
 from dnnc.ir.graph import Value
 from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
+from dnnc.kernels.convolution.slots import Form
+from dnnc.kernels.tiles import most_vectors, tiles
 from dnnc.ops.base import apply
 from dnnc.ops.channels_last import (
     ConvLast,
@@ -18,6 +20,22 @@ from dnnc.ops.channels_last import (
 )
 from dnnc.ops.conv import Conv
 from tests.kernels.arrays import check_node, draw, value_of
+
+
+@pytest.mark.skipif(most_vectors() < 3, reason="tiles have at most two vectors")
+def test_wider_tiles_where_a_single_vector_would_be_left():
+    lanes = tiles("f32")[0].lanes
+
+    def vectors(count):
+        op = ConvLastWeightGradient(shape=())
+        form = Form.of(op, "f32", tuple(map(dim, (count * lanes - 5, 8, 3, 3)))).evened()
+        narrow = form.narrow
+        return form.tile.vectors, narrow.vectors if narrow else 0
+
+    assert [vectors(count) for count in (2, 3, 4, 5, 6, 7, 9)] == [
+        (2, 0), (3, 0), (2, 0), (3, 2), (2, 0), (2, 1), (3, 0),
+    ]  # fmt: skip
+
 
 #: Shape of x [N, H, W, C], shape of w, strides, pads, dilations, groups.
 CASES = [
@@ -37,6 +55,11 @@ CASES = [
     ((1, 13, 14, 2), (3, 2, 3, 4), (2, 3), (1, 4, 3, 2), (3, 2), 1),
     ((2, 9, 9, 6), (8, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
     ((1, 9, 9, 40), (80, 20, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 2),
+    # An odd number of vectors of outputs: whole ones, a part of the last, and of groups.
+    ((2, 12, 19, 20), (48, 20, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1),
+    ((2, 30, 17, 9), (67, 9, 3, 3), (2, 1), (1, 0, 1, 2), (1, 1), 1),
+    ((1, 14, 14, 70), (80, 70, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((1, 9, 9, 12), (132, 6, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 2),
     ((2, 9, 9, 6), (6, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 6),
     ((2, 9, 40, 4), (8, 1, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 4),
     ((2, 9, 40, 5), (5, 1, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 5),

@@ -6,7 +6,7 @@ with strides, coordinates `h + top = stride * q + r` of outputs h of class r, wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dnnc.ir.dims import Dim, dim
@@ -16,7 +16,7 @@ from dnnc.kernels.code import Code
 from dnnc.kernels.convolution.run_strips import Runs, run_strip_kernel
 from dnnc.kernels.epilogue import Region
 from dnnc.kernels.product.strips import Strip, strip_kernel
-from dnnc.kernels.tiles import Tile, tiles
+from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.ops.channels_last import is_depthwise, panel_width
 
 __all__ = ["BUDGET", "MOST_PIXELS", "Form", "common_slots", "runs_of"]
@@ -29,7 +29,7 @@ HO, WO, O = range(7, 10)  # noqa: E741
 #: convolution counts as one group with one channel; EACH is set.
 GROUPS, CHANNELS, COLUMNS = range(10, 13)
 KH, KW, SH, SW, DH, DW, TOP, LEFT, BACKWARD, EACH = range(13, 23)
-#: The code of strips as wide as tiles, and of those of at most one vector.
+#: The code of strips as wide as tiles, and of those of at most one vector less.
 STRIP, NARROW, SLAB, TAPS, PIXELS, WORDS = range(23, 29)
 #: Columns of a tile, and so of a strip; bytes of a slab, of whose lines at least one is taken.
 WIDE, ROOM = 29, 30
@@ -54,14 +54,16 @@ class Form:
 
     @property
     def narrow(self) -> Tile | None:
-        """The tile of what columns remain beyond whole tiles, where one vector takes them."""
-        columns = self.columns.constant
+        """The tile of what columns remain beyond whole tiles, where fewer vectors take them."""
+        columns, dtype = self.columns.constant, self.tile.dtype
         rest = 1 if columns is None else columns % self.tile.columns
-        one = tiles(self.tile.dtype, 1)[0]
-        return one if not self.each and 0 < rest <= one.lanes < self.tile.columns else None
+        if self.each or not rest:
+            return None
+        fewer = (tiles(dtype, vectors)[0] for vectors in range(1, self.tile.vectors))
+        return next((tile for tile in fewer if rest <= tile.columns), None)
 
     def strips(self, wide: Runs | None, narrow: Runs | None) -> tuple[Kernel, Kernel]:
-        """The kernels of strips as wide as tiles, and of those of at most one vector."""
+        """The kernels of strips as wide as tiles, and of those of what columns remain."""
         table = "each" if self.each else "a"
 
         def strip(tile: Tile, runs: Runs | None) -> Kernel:
@@ -71,6 +73,16 @@ class Form:
 
         first = strip(self.tile, wide)
         return first, strip(self.narrow, narrow) if self.narrow else first
+
+    def evened(self) -> Form:
+        """The form of wider tiles where those leave no single vector of columns, which is slow, and
+        these do; for a product by columns that are not packed."""
+        columns, (dtype, lanes) = self.columns.constant, (self.tile.dtype, self.tile.lanes)
+        vectors = -(-(columns or 0) // lanes)
+        better = vectors % 2 == 1 and vectors > 1 and vectors % 3 != 1
+        if self.each or not better or most_vectors() < 3:
+            return self
+        return replace(self, tile=tiles(dtype, 3)[0])
 
     @staticmethod
     def of(op: Any, dtype: str, weight: tuple[Dim, ...], backward: bool = False) -> Form:

@@ -55,7 +55,7 @@ from dnnc.kernels.convolution.slots import (
 )
 from dnnc.kernels.epilogue import calls_apart
 from dnnc.kernels.product.strips import Strip
-from dnnc.kernels.tiles import Tile, tiles
+from dnnc.kernels.tiles import Tile, most_vectors, tiles
 from dnnc.ops.channels_last import ConvLastWeightGradient
 
 __all__ = ["conv_last_weight_calls"]
@@ -98,8 +98,11 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
 
         return winograd_weight_calls(op, x, dy, dw)
     dtype = str(dw.type.dtype)
-    form, widest, chunks = Form.of(op, dtype, dw.shape), tiles(dtype)[0], _chunks(dw)
-    tile = form.tile
+    form = Form.of(op, dtype, dw.shape)
+    shifted = _runs(op, form, x, dy, dw, form.tile)
+    if shifted is None or shifted.shifts == 1:
+        form = form.evened()
+    tile, widest, chunks = form.tile, tiles(dtype, most_vectors())[0], _chunks(dw)
     wide, narrow = (_runs(op, form, x, dy, dw, each) for each in (tile, form.narrow or tile))
     strips = form.strips(wide, narrow)
     size, groups = tile.bytes_each, 1 if form.each else op.groups
@@ -294,7 +297,7 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
             rest = min(wide, each - column)
             count = rest
             b, b_step = dy + (group * each + column) * size, outputs * size
-            if count < wide and count != lanes and not slot(args, EACH):
+            if count < wide and count != wide - lanes and not slot(args, EACH):
                 # Tiles read whole rows of vectors, which must not reach beyond dy.
                 copy(slot(args, _COPY), wide * size, b, b_step, pixels, count)
                 b, b_step, count = slot(args, _COPY), wide * size, wide
@@ -303,7 +306,7 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
             put(words, Strip.B_STEP, b_step)
             put(words, Strip.C, target + (group * depth * strips * wide + column) * size)
             put(words, Strip.COLUMNS, count)
-            call_kernel(slot(args, NARROW if rest <= lanes else STRIP), words, 0, 0)
+            call_kernel(slot(args, NARROW if rest <= wide - lanes else STRIP), words, 0, 0)
 
     return slab
 
