@@ -100,6 +100,7 @@ def conv_last_weight_calls(op: Any, x: Value, dy: Value, dw: Value) -> list[Call
     dtype = str(dw.type.dtype)
     form = Form.of(op, dtype, dw.shape)
     shifted = _runs(op, form, x, dy, dw, form.tile)
+    # Where taps share what they read, it is read seldom as it is.
     if shifted is None or shifted.shifts == 1:
         form = form.evened()
     tile, widest, chunks = form.tile, tiles(dtype, most_vectors())[0], _chunks(dw)
