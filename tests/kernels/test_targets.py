@@ -230,6 +230,34 @@ def test_sums_at_several_shifts_stay_in_registers(
         assert found - short in (each * (steps - shifts + 1 - rest), each * shifts)
 
 
+@pytest.mark.parametrize(
+    ("taps", "stride", "dilation"), [(3, 1, 1), (5, 1, 1), (7, 2, 1), (3, 1, 2)]
+)
+@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", TARGETS)
+def test_sums_of_taps_that_share_numbers_stay_in_registers(
+    name: str, dtype: str, vectors: int, taps: int, stride: int, dilation: int
+) -> None:
+    from dnnc.kernels.convolution.run_ir import write_run_tile
+
+    target = TARGETS[name]
+    tile = tiles(dtype, vectors, target)[0]
+    pixel = 16 * tile.bytes_each
+    runs = Runs(31, stride * pixel, 16, tile.bytes_each, 1, taps, dilation * pixel)
+    if not runs.fit(tile, target):
+        pytest.skip("these are not taken")
+    for _, rows in runs.tiles(tile, target):
+        text = compiled(lambda to, n=rows: write_run_tile(to, "run", tile, n, runs), target)
+        [loop] = [loop for loop in inner_loops(text) if any(map(MULTIPLY_ADD.match, loop))]
+        assert sum(bool(MULTIPLY_ADD.match(line)) for line in loop) == rows * taps * vectors
+        assert not [line for line in loop if STACK.search(line) and VECTOR.search(line)], rows
+        if target.is_x86:
+            # Each number is read once.
+            read = [line for line in loop if "broadcast" in line or "{1to" in line]
+            assert len(read) == len(runs.numbers(rows))
+
+
 def test_shifts_are_taken_where_enough_sums_fit() -> None:
     def taken(name: str, vectors: int) -> list[int]:
         tile = tiles("f32", vectors, TARGETS[name])[0]

@@ -14,6 +14,7 @@ multiplied by its own weights; without strides by input, and forward, it has a k
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dnnc.ir.dims import Dim, dim, product
@@ -101,13 +102,29 @@ def conv_last_calls(
 def _runs(
     op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...], narrow: bool
 ) -> Runs | None:
-    """The runs of pixels where strips gain enough by knowing them to be compiled for them: those
-    one vector wide, and all where sums are short."""
-    runs = runs_of(op, form, x, y, weight, isinstance(op, ConvLastInputGradient))
+    """The runs of pixels where strips gain enough by knowing them to be compiled for them: where
+    taps share what they read, and else those one vector wide, and all where sums are short."""
+    backward = isinstance(op, ConvLastInputGradient)
+    runs = runs_of(op, form, x, y, weight, backward)
     if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
         return None
-    if narrow and form.narrow is None:
+    tile = form.narrow if narrow else form.tile
+    if tile is None:
         return None
-    depth = product(weight[1:]).constant
+    shared = None if backward and op.strides[1] != 1 else _shared(op, runs, x, weight)
+    if shared and shared.fit(tile):
+        return shared
+    depth = (product(weight[2:]) * (x.shape[3] // op.groups)).constant
     short = depth is not None and depth <= _SHORT_SUM
-    return runs if narrow or form.tile.vectors == 1 or short else None
+    return runs if tile.vectors == 1 or short else None
+
+
+def _shared(op: Any, runs: Runs, x: Value, weight: tuple[Dim, ...]) -> Runs | None:
+    """The same runs with the taps of a line at once, if they share what they read."""
+    channels = x.shape[3]
+    sizes = (weight[3], op.dilations[1] * channels, channels // op.groups)
+    taps, reach, steps = (size.constant for size in sizes)
+    if taps is None or reach is None or steps is None:
+        return None
+    shared = replace(runs, steps=steps, taps=taps, reach=reach * runs.step)
+    return shared if len(shared.numbers(runs.rows)) < runs.rows * taps else None

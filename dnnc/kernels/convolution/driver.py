@@ -184,10 +184,10 @@ def _build_strips(widest: Tile) -> Callable[..., None]:
         wide = slot(args, WIDE)
         per_group, panels = (each + wide - 1) // wide, (each + width - 1) // width
         rows, at_once = lines * columns, slot(args, _BLOCK)
-        # Stored where they belong: all rows, or by input a line, where blocks are whole lines that
-        # fill tiles.
+        # Stored where they belong: all rows, or, of a class among several, a line, where blocks are
+        # whole lines that fill tiles.
         direct = slot(args, _EPILOGUE) == 0 and depth > 0
-        if slot(args, BACKWARD):
+        if sh * sw > 1:
             direct = direct and at_once % columns == 0 and columns >= slot(args, _TALL)
             at_once = columns if direct else at_once
         elif direct:
@@ -244,7 +244,7 @@ def _build_block(widest: Tile) -> Callable[..., None]:
             zero_bytes(slot(args, _TILE), rows * wide * size)
         if direct:
             return
-        if slot(args, _FLAT) and not slot(args, BACKWARD):
+        if slot(args, _FLAT) and sh * sw == 1:
             deliver(args, image * ho, y * wo + i, channel, 0, rows, 1)
             return
         done = 0

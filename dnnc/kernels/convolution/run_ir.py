@@ -42,13 +42,15 @@ def run_tile(tile: Tile, rows: int, runs: Runs) -> Any:
     """The intrinsic `f(a, table, count, b, b_step, c, c_row, columns, add, ahead, lines, ahead_too,
     lines_too)`.
 
-    A tile of `rows` at each shift, the first of which is at `a`: run k of steps, of `count`, is
-    `table[k * runs.steps]` bytes from there. Rows of B are `b_step` bytes apart and read whole; C
-    takes `columns`, which are added to what it holds where `add` is not 0. For each run of steps
-    so many cache `lines` are fetched from `ahead` on, and `lines_too` from `ahead_too` on.
+    A tile of `rows` at each shift, the first of which is at `a`: run k of steps, of all taps, of
+    `count`, is `table[k * runs.taps * runs.steps]` bytes from there. Rows of B are `b_step` bytes
+    apart and read whole; C takes `columns`, which are added to what it holds where `add` is not 0.
+    For each run of steps so many cache `lines` are fetched from `ahead` on, and `lines_too` from
+    `ahead_too` on.
     """
     shape = tile.dtype, f"{tile.vectors}x{tile.lanes}", rows
-    parts = *shape, runs.pitch, runs.steps, runs.step, runs.shifts, runs.rows
+    taps = runs.taps, runs.reach
+    parts = *shape, runs.pitch, runs.steps, runs.step, runs.shifts, runs.rows, *taps
     name = f"dnnc_run_tile_{'_'.join(map(str, parts))}"
 
     @intrinsic
@@ -63,7 +65,7 @@ def run_tile(tile: Tile, rows: int, runs: Runs) -> Any:
 
 def write_run_tile(module: ir.Module, name: str, tile: Tile, rows: int, runs: Runs) -> ir.Function:
     """Write the function that `run_tile` calls into a module of LLVM code."""
-    kind = _ShiftWriter if runs.shifts > 1 else _RunWriter
+    kind = _ShiftWriter if runs.shifts > 1 else _TapWriter if runs.taps > 1 else _RunWriter
     return kind(module, name, tile, rows, runs).write()
 
 
@@ -100,7 +102,8 @@ class _RunWriter:
         with loop(b, I64(0), count, 1, carried, at_least_once=True) as runs:
             row, *sums = runs.carried
             self._fetch(runs.index)
-            at = b.gep(base, [b.load(b.gep(offsets, [b.mul(runs.index, I64(self.runs.steps))]))])
+            steps = self.runs.taps * self.runs.steps
+            at = b.gep(base, [b.load(b.gep(offsets, [b.mul(runs.index, I64(steps))]))])
             runs.following = self._run(at, row, b_step, sums)
         return runs.carried[1:]
 
@@ -230,3 +233,27 @@ class _ShiftWriter(_RunWriter):
                 for j, vector in enumerate(window[-1 - s]):
                     results[place + j] = fmuladd(b, factor, vector, results[place + j])
         return results
+
+
+class _TapWriter(_RunWriter):
+    """Tiles of rows by steps of several taps: a number is multiplied by the rows of B of all taps
+    at which a row has it."""
+
+    def _run(
+        self, at: ir.Value, row: ir.Value, b_step: ir.Value, sums: Sequence[ir.Value]
+    ) -> list[ir.Value]:
+        b, runs, vectors = self.builder, self.runs, self.tile.vectors
+        apart = b.mul(b_step, I64(runs.steps))
+        with loop(b, I64(0), I64(runs.steps), 1, [row, at, *sums], at_least_once=True) as turn:
+            now, place, *values = turn.carried
+            taps = [self._vectors(b.gep(now, [b.mul(apart, I64(t))])) for t in range(runs.taps)]
+            for offset, uses in runs.numbers(self.rows).items():
+                number = load_at(b, self.vector.element, place, offset)
+                factor = splat(b, number, self.vector.count)
+                for i, t in uses:
+                    for j, vector in enumerate(taps[t], i * vectors):
+                        values[j] = fmuladd(b, factor, vector, values[j])
+                values = self._kept(values)
+            turn.following = [b.gep(now, [b_step]), b.gep(place, [I64(runs.step)]), *values]
+        row, _, *values = turn.carried
+        return [b.gep(row, [b.mul(apart, I64(runs.taps - 1))]), *values]

@@ -3,7 +3,9 @@
 They take the place of strips with a table of steps (`dnnc.kernels.product.strips`, "a"), whose
 words they have, where rows come in runs of a fixed number, each `pitch` bytes from the one before,
 and steps alike. A tile then finds all its rows from one address, which matters where few registers
-of sums share what addresses cost: a panel of one vector, and shallow sums.
+of sums share what addresses cost: a panel of one vector, and shallow sums. And it can see which
+numbers several of its products share, and read each once: a processor that limits its power is
+slowed down by what it reads.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Runs:
 
     The number of rows of a strip is a multiple of `rows`, its depth one of `steps`. With several
     `shifts` so many runs of rows follow one another, each a step further than the one before, and
-    the number of rows is a multiple of theirs: a number is read once for all of them.
+    the number of rows is a multiple of theirs: a number is read once for all of them. With several
+    `taps` so many runs of steps do, each `reach` bytes further, and the depth is a multiple of
+    theirs: of all numbers of a step and its like, what several rows have is read once for all.
     """
 
     rows: int
@@ -37,6 +41,17 @@ class Runs:
     steps: int
     step: int
     shifts: int = 1
+    taps: int = 1
+    reach: int = 0
+
+    def numbers(self, rows: int) -> dict[int, list[tuple[int, int]]]:
+        """Where the numbers of one step of all taps are, in bytes from the first; and which rows
+        and taps of a tile of so many rows each is multiplied for."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for i in range(rows):
+            for t in range(self.taps):
+                found.setdefault(i * self.pitch + t * self.reach, []).append((i, t))
+        return dict(sorted(found.items()))
 
     def fit(self, tile: Tile, target: Target | None = None) -> bool:
         """Whether registers hold enough sums of a tile of rows at all shifts."""
@@ -53,13 +68,14 @@ class Runs:
     def _most(self, tile: Tile, target: Target) -> int:
         """Most rows of a tile."""
         registers = target.vector_registers
-        if self.shifts == 1:
-            # LLVM loads numbers of several rows ahead, where they do not come with the product.
+        # LLVM loads numbers of several rows ahead, where they do not come with the product.
+        if self.shifts == self.taps == 1:
             sums = 24 if registers >= 32 else 6 + 2 * tile.vectors
             return sums // tile.vectors
-        # Besides sums and a row of B for each shift: LLVM keeps several numbers on Arm.
+        # Besides sums and a row of B for each shift or tap: LLVM keeps several numbers on Arm.
         others = 2 if target.is_x86 else 12
-        return (registers - others) // (self.shifts * tile.vectors) - 1
+        window = self.shifts * self.taps * tile.vectors
+        return (registers - others - window) // (self.shifts * tile.vectors)
 
 
 def run_strip_kernel(tile: Tile, runs: Runs) -> Kernel:
@@ -77,7 +93,7 @@ def _build(tile: Tile, runs: Runs) -> Callable[[int, int, int], int]:
     if len(parts) == 1:
         others = 0
     big, small = run_tile(tile, rows, runs), run_tile(tile, fewer, runs)
-    run, pitch, steps = runs.shifts * runs.rows, runs.pitch, runs.steps
+    run, pitch, steps = runs.shifts * runs.rows, runs.pitch, runs.taps * runs.steps
     skipped, tiles_in = run - runs.rows, count + others
 
     def strip(words: int, unused: int, unused_too: int) -> int:
