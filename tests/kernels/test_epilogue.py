@@ -42,7 +42,16 @@ def relu(x):
 
 @pytest.mark.parametrize(
     "sizes",
-    [(37, 70, 20), (9, 32, 600), (60, 40, 1100), (1, 5, 3), (13, 33, 0), (1, 700, 600), (4, 1, 9)],
+    [
+        (37, 70, 20),
+        (9, 32, 600),
+        (60, 40, 1100),
+        (1, 5, 3),
+        (13, 33, 0),
+        (1, 700, 600),
+        (4, 1, 9),
+        (37, 65, 40),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -54,7 +63,18 @@ def test_product_with_bias(run_node, sizes, dtype):
 
 @pytest.mark.parametrize(
     ("columns", "depth"),
-    [(10, 200), (7, 600), (16, 40), (20, 150), (200, 70), (21, 800), (9, 1100), (33, 1024)],
+    [
+        (10, 200),
+        (7, 600),
+        (16, 40),
+        (20, 150),
+        (200, 70),
+        (21, 800),
+        (9, 1100),
+        (33, 1024),
+        (65, 30),
+        (49, 900),
+    ],
     ids=str,
 )
 def test_epilogues_of_every_order_of_loops(run_node, columns, depth):

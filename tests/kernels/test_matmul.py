@@ -13,8 +13,8 @@ from dnnc.ir.types import DType, TensorType
 from dnnc.kernels.abi import lower
 from dnnc.kernels.load import load_lowerings
 from dnnc.kernels.product import matmul as matmul_module
-from dnnc.kernels.product.driver import build_dots_pay, build_turned_pays
 from dnnc.kernels.product.matmul import matmul_call
+from dnnc.kernels.product.orders import build_dots_pay, build_turned_pays
 from dnnc.kernels.tiles import Tile
 from dnnc.ops.base import apply
 from dnnc.ops.linear import matmul
@@ -23,7 +23,7 @@ from dnnc.ops.packed import PackColumns, PackedMatMul
 SIZES = [
     (1, 1, 1), (2, 3, 5), (4, 32, 16), (14, 32, 64), (15, 33, 17), (29, 70, 31), (61, 100, 40),
     (1, 130, 600), (126, 10, 84), (33, 17, 1030), (3, 0, 4), (3, 4, 0), (0, 3, 4), (20, 64, 1024),
-    (33, 20, 2100),
+    (33, 20, 2100), (33, 65, 129), (530, 33, 70), (90, 49, 14000),
     (1, 1, 50), (1, 1000, 9), (1100, 1, 40), (7, 1, 67), (50, 10, 517), (61, 13, 1999),
     (17, 31, 1000), (24, 16, 768), (25, 3, 129), (70, 16, 33), (33, 15, 1),
     (30, 200, 70), (41, 333, 130), (126, 300, 260), (9, 144, 40), (16, 80, 2), (700, 100, 300),

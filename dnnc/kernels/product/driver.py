@@ -14,11 +14,11 @@ from dnnc.kernels.product.operands import (
     build_rows,
     panel_vectors,
 )
+from dnnc.kernels.product.orders import FEW_ROWS, build_suits
 from dnnc.kernels.product.strips import Strip, build_take
 from dnnc.kernels.tiles import Tile
-from dnnc.kernels.unit.product import build_favours_unit
 
-__all__ = ["build_dots_pay", "build_product", "build_turned_pays"]
+__all__ = ["build_product"]
 
 #: Rows that threads share at a time: as many as the smallest tile has.
 _GRAIN = 4
@@ -28,8 +28,6 @@ _SHORT = 1 << 14
 #: Most rows that read B where it lies: packing would cost more than it gives. Fewer where the rows
 #: of B, if they are many, share sets of the cache.
 _FEW, _FEWER, _MANY = 128, 32, 256
-#: Stands for `few_rows` among the addresses of kernels.
-_FEW_ROWS = 1
 
 
 def build_product(widest: Tile) -> Callable[[int, int, int], int]:
@@ -37,36 +35,25 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
     from dnnc.kernels.intrinsics import call_kernel, share, slot
     from dnnc.kernels.subroutine import subroutine
 
-    region, suits = subroutine(_build_region(widest)), subroutine(_build_suits(widest), returns=1)
+    rectangle = subroutine(_build_rectangle(widest))
+    suits, along = (
+        subroutine(build(widest), returns=1) for build in (build_suits, _build_along_columns)
+    )
     few_rows, lanes, unit = subroutine(build_few_rows(widest)), widest.lanes, panel_vectors(widest)
-    size = widest.bytes_each
+    vectors_of = subroutine(_build_vectors(widest), returns=1)
 
     def kernel(args: int, tid: int, threads: int) -> int:
         batch, m, n = slot(args, slots.BATCH), slot(args, slots.M), slot(args, slots.N)
-        k = slot(args, slots.K)
         if m == 0 or n == 0:
             return 0
         suited = suits(args)
-        if suited > _FEW_ROWS:
+        if suited > FEW_ROWS:
             call_kernel(suited, args, tid, threads)
             return 0
-        vectors = (n + lanes - 1) // lanes
+        vectors = (n + lanes - 1) // lanes if suited else vectors_of(args)
         units, strips = (vectors + unit - 1) // unit, (m + _GRAIN - 1) // _GRAIN
-        # Along columns, unless that is less even. Along rows, if that is as even, where they are
-        # many, where two threads would share lines of short rows, or where B is packed and stays in
-        # the cache: rows of A and of the result then are one thread's, from one product of a
-        # network to the next.
-        most_units = (batch * units + threads - 1) // threads
-        most_strips = (batch * strips + threads - 1) // threads
-        columns = 8 * most_units * strips <= 9 * most_strips * units
-        if 8 * most_strips * units <= 9 * most_units * strips:
-            least = 16 if n * k * size <= slot(args, slots.GROUP) else 64
-            # Along rows each thread would transpose all of B.
-            enough = m >= slot(args, slots.FLIP_B) * 32 * threads
-            shared_lines = n * size % 64 and n * k <= _SHORT and enough
-            if m >= 4 * n or shared_lines or (slot(args, slots.WIDTH) and m >= least * threads):
-                columns = False
-        each = units if columns or suited else strips
+        columns = suited or along(args, units, strips, threads)
+        each = units if columns else strips
         start, stop = share(batch * each, 1, tid, threads)
         while start < stop:
             matrix = start // each
@@ -75,99 +62,79 @@ def build_product(widest: Tile) -> Callable[[int, int, int], int]:
             if suited:
                 few_rows(args, matrix, first * unit * lanes, min(last * unit * lanes, n))
             elif columns:
-                region(args, matrix, 0, m, first * unit, min(last * unit, vectors))
+                rectangle(args, matrix, 0, m, first * unit, min(last * unit, vectors), vectors)
             else:
-                region(args, matrix, first * _GRAIN, min(last * _GRAIN, m), 0, vectors)
+                rows_end = min(last * _GRAIN, m)
+                rectangle(args, matrix, first * _GRAIN, rows_end, 0, vectors, vectors)
             start = matrix * each + last
         return 0
 
     return kernel
 
 
-def _build_suits(widest: Tile) -> Callable[[int], int]:
-    """`f(args)`: which order of loops the sizes of this call favour: that of this driver (0), that
-    of `few_rows` (`_FEW_ROWS`), or that of another kernel (its address)."""
+def _build_along_columns(widest: Tile) -> Callable[[int, int, int, int], int]:
+    """`f(args, units, strips, threads)`: whether threads share columns, so many units of each
+    product, rather than strips of rows.
+
+    They do unless that is less even. They share rows, if that is as even, where they are many,
+    where two threads would share lines of short rows, or where B is packed and stays in the cache:
+    rows of A and of the result then are one thread's, from one product of a network to the next.
+    """
     from dnnc.kernels.intrinsics import slot
-    from dnnc.kernels.subroutine import shared, subroutine
 
-    favours_unit = shared(build_favours_unit, returns=1)
-    turned_pays, dots_pay, few_rows_pay = (
-        subroutine(build(widest), returns=1)
-        for build in (build_turned_pays, build_dots_pay, _build_few_rows_pay)
-    )
+    size = widest.bytes_each
 
-    def suits(args: int) -> int:
-        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
-        flip_a, flip_b = slot(args, slots.FLIP_A), slot(args, slots.FLIP_B)
-        vector: int = slot(args, slots.VECTOR)
-        other: int = slot(args, slots.OTHER)
-        unit: int = slot(args, slots.UNIT)
-        if m == 1 or (n == 1 and not slot(args, slots.WIDTH)):
-            return vector
-        if unit and favours_unit(m, n, k, flip_a, flip_b, slot(args, slots.PIECES)):
-            return unit
-        if flip_a:
-            return other if other and turned_pays(m, n, k) else 0
-        if other and dots_pay(m, n, k, flip_b):
-            return other
-        return _FEW_ROWS if flip_b and few_rows_pay(m, n, k, slot(args, slots.GROUP)) else 0
+    def along(args: int, units: int, strips: int, threads: int) -> int:
+        batch, m, n = slot(args, slots.BATCH), slot(args, slots.M), slot(args, slots.N)
+        k = slot(args, slots.K)
+        most_units = (batch * units + threads - 1) // threads
+        most_strips = (batch * strips + threads - 1) // threads
+        if 8 * most_strips * units <= 9 * most_units * strips:
+            least = 16 if n * k * size <= slot(args, slots.GROUP) else 64
+            # Along rows each thread would transpose all of B.
+            enough = m >= slot(args, slots.FLIP_B) * 32 * threads
+            shared_lines = n * size % 64 and n * k <= _SHORT and enough
+            if m >= 4 * n or shared_lines or (slot(args, slots.WIDTH) and m >= least * threads):
+                return 0
+        return 1 if 8 * most_units * strips <= 9 * most_strips * units else 0
 
-    return suits
+    return along
 
 
-# Estimates of the functions below are in multiply-adds. Columns are rounded up to vectors, or rows
-# where a result is turned; and to transpose a number costs half a vector of multiply-adds. Another
-# order of loops has to be better by a twentieth, which is about what the estimates are worth.
+def _build_vectors(widest: Tile) -> Callable[[int], int]:
+    """`f(args)`: vectors of columns. A single column beyond the last whole one is left to a kernel
+    of its own, which reads A again: unless that does not stay in the cache."""
+    from dnnc.kernels.intrinsics import slot
+
+    lanes, size = widest.lanes, widest.bytes_each
+
+    def vectors(args: int) -> int:
+        m, k = slot(args, slots.M), slot(args, slots.K)
+        n: int = slot(args, slots.N)
+        alone = n > lanes and n % lanes == 1 and k <= slots.DEPTH * lanes
+        stays = m * k * size <= slot(args, slots.GROUP)
+        return n // lanes if alone and stays else (n + lanes - 1) // lanes
+
+    return vectors
 
 
-def build_turned_pays(widest: Tile) -> Callable[[int, int, int], int]:
-    """`f(m, n, k)`: whether to compute the transposed result, where A is stored transposed."""
-    lanes, two = widest.lanes, 2 * widest.lanes
+def _build_rectangle(widest: Tile) -> Callable[..., None]:
+    """`f(args, matrix, row, stop, v0, v1, vectors)`: rows of one product by vectors of columns from
+    `v0` to `v1`; and with the last of so many `vectors` what column remains."""
+    from dnnc.kernels.intrinsics import call_kernel, slot
+    from dnnc.kernels.subroutine import subroutine
 
-    def turned_pays(m: int, n: int, k: int) -> int:
-        turned = (m + two - 1) // two * two * n * k + lanes // 2 * m * n
-        plain = (n + lanes - 1) // lanes * lanes * m * k + lanes // 2 * m * k
-        return 1 if m >= two and k > 0 and (n <= lanes or 20 * turned < 19 * plain) else 0
+    region, lanes = subroutine(_build_region(widest)), widest.lanes
 
-    return turned_pays
+    def rectangle(
+        args: int, matrix: int, row: int, stop: int, v0: int, v1: int, vectors: int
+    ) -> None:
+        region(args, matrix, row, stop, v0, v1)
+        if v1 == vectors and vectors * lanes < slot(args, slots.N):
+            first = matrix * slot(args, slots.M)
+            call_kernel(slot(args, slots.COLUMN), args, first + row, first + stop)
 
-
-def build_dots_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
-    """`f(m, n, k, flip_b)`: whether to read both operands along their rows: those of B transposed
-    unless that is how it is stored."""
-    lanes, size, block = widest.lanes, widest.bytes_each, slots.DOTS_BLOCK
-
-    def dots_pay(m: int, n: int, k: int, flip_b: int) -> int:
-        if k < slots.DOTS_DEPTH or (not flip_b and m < slots.DOTS_COLUMNS):
-            return 0
-        if n <= slots.DOTS_COLUMNS or (flip_b and m <= slots.DOTS_ROWS):
-            return 1
-        # Each number is loaded for few multiply-adds, twice where vectors lie across two lines of
-        # the cache; and lanes are added up for each block of the depth.
-        dots = m * n * k + m * n * k // (8 if k * size % 64 == 0 else 4)
-        dots += 10 * lanes * m * n * ((k + block - 1) // block)
-        plain, turning = (n + lanes - 1) // lanes * lanes * m * k, lanes // 2 * n * k
-        if flip_b:
-            plain += turning
-        else:
-            dots += turning
-        return 1 if 20 * dots < 19 * plain else 0
-
-    return dots_pay
-
-
-def _build_few_rows_pay(widest: Tile) -> Callable[[int, int, int, int], int]:
-    """`f(m, n, k, group)`: whether to turn A and the result rather than B, which is stored
-    transposed: A then takes the place of panels of B, `group` bytes."""
-    lanes, two, size = widest.lanes, 2 * widest.lanes, widest.bytes_each
-
-    def few_rows_pay(m: int, n: int, k: int, group: int) -> int:
-        room = m <= n and (m + two - 1) // two * two * k * size <= group
-        turned = (m + lanes - 1) // lanes * lanes * n * k + lanes // 2 * m * (n + k)
-        packed = (n + lanes - 1) // lanes * lanes * m * k + lanes // 2 * n * k
-        return 1 if room and 0 < k <= slots.DEPTH and turned < packed else 0
-
-    return few_rows_pay
+    return rectangle
 
 
 def _build_region(widest: Tile) -> Callable[..., None]:

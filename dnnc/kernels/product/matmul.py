@@ -33,10 +33,11 @@ from dnnc.kernels.code import Code
 from dnnc.kernels.epilogue import Epilogue, Region, calls_apart, epilogue_arguments, operands_of
 from dnnc.kernels.product import slots
 from dnnc.kernels.product.dot_products import RESULTS, dot_kernel, turned_bytes
-from dnnc.kernels.product.driver import build_dots_pay, build_product, build_turned_pays
+from dnnc.kernels.product.driver import build_product
 from dnnc.kernels.product.lines import list_bytes
-from dnnc.kernels.product.matvec import PIECE, vector_kernel
+from dnnc.kernels.product.matvec import PIECE, last_column_kernel, vector_kernel
 from dnnc.kernels.product.operands import row_bytes
+from dnnc.kernels.product.orders import build_dots_pay, build_turned_pays
 from dnnc.kernels.product.strips import Strip, strip_kernel
 from dnnc.kernels.product.turned_products import turned_kernel
 from dnnc.kernels.target import second_cache, unit_usable
@@ -101,7 +102,7 @@ def matmul_call(op: Any, a: Value, b: Value, out: Value, epilogue: Epilogue | No
     widest = tiles(dtype, most_vectors())[0]
     other, room = _order(widest, m, n, depth, *layout[:3])
     kernel = make_kernel("matmul", lambda: build_product(widest), widest, unrolled=False)
-    code = (*_strips(widest), Code(vector_kernel(widest)), other)
+    code = *_strips(widest), _last_column(widest, n), Code(vector_kernel(widest)), other
     shape = (Integer.of(BLOCK), Integer.of(_group()))
     # Of rows by pieces of a packed matrix, few are fixed at a time.
     fixed = max(m.constant, n.constant) if m.constant and n.constant else None
@@ -119,6 +120,12 @@ def _strips(widest: Tile) -> Iterator[Argument]:
         apart = most_vectors() == 3
         used = vectors <= widest.vectors
         yield Code(strip_kernel(widest.dtype, vectors, "", apart)) if used else Integer.of(0)
+
+
+def _last_column(widest: Tile, n: Dim) -> Argument:
+    """The code of a single column beyond whole vectors; 0 where there is none."""
+    there = n.constant is None or n.constant % widest.lanes == 1
+    return Code(last_column_kernel(widest)) if there else Integer.of(0)
 
 
 def _group() -> int:

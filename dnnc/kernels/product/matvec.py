@@ -1,4 +1,5 @@
-"""Products of a matrix and a vector: matrix products with one row or one column.
+"""Products of a matrix and a vector: matrix products with one row or one column, and the last
+column of others.
 
 They read each element of the matrix once, so what counts is to read it in long runs.
 """
@@ -11,7 +12,7 @@ from dnnc.kernels.abi import Kernel, make_kernel
 from dnnc.kernels.product import slots
 from dnnc.kernels.tiles import Tile
 
-__all__ = ["PIECE", "vector_kernel"]
+__all__ = ["PIECE", "last_column_kernel", "vector_kernel"]
 
 #: Most elements of the result that a thread computes at a time.
 PIECE = 512
@@ -24,6 +25,12 @@ _PANELS = 4
 def vector_kernel(tile: Tile) -> Kernel:
     """The kernel of such products; its slots are those of `dnnc.kernels.product.slots`."""
     return make_kernel("matvec", lambda: _build(tile), tile.dtype, tile.lanes)
+
+
+def last_column_kernel(tile: Tile) -> Kernel:
+    """A kernel `f(args, first, last)`, with the same slots: some rows of the last column of one
+    product, counted from the first row of all."""
+    return make_kernel("last_column", lambda: _build_last_column(tile), tile.dtype, tile.lanes)
 
 
 def _build(tile: Tile) -> Callable[[int, int, int], int]:
@@ -70,6 +77,69 @@ def _build(tile: Tile) -> Callable[[int, int, int], int]:
         return 0
 
     return kernel
+
+
+def _build_last_column(tile: Tile) -> Callable[[int, int, int], int]:
+    from dnnc.kernels.epilogue import build_finish
+    from dnnc.kernels.intrinsics import load, slot, store
+    from dnnc.kernels.product.columns import add_rows
+    from dnnc.kernels.product.dots import dot_tile
+    from dnnc.kernels.subroutine import shared, subroutine
+
+    # Whichever rows come together, each sum is taken in the same order.
+    dot, add, finish = dot_tile(tile, _ROWS, 1, _CHAINS), add_rows(tile, 1), shared(build_finish)
+    column_of, size = subroutine(_build_column(tile), returns=1), tile.bytes_each
+    get, put, lanes = load(tile.dtype, 1), store(tile.dtype, 0), tile.lanes
+
+    def kernel(args: int, first: int, last: int) -> int:
+        m, n, k = slot(args, slots.M), slot(args, slots.N), slot(args, slots.K)
+        matrix, sums = first // m, slot(args, slots.TILE)
+        x, a = column_of(args, matrix), slot(args, slots.A) + matrix * m * k * size
+        while first < last:
+            i, some = first - matrix * m, min(PIECE, last - first)
+            if slot(args, slots.FLIP_A):
+                for j in range(0, some, lanes):
+                    at = a + (i + j) * size
+                    add(sums + j * size, x, at, m * size, 0, min(lanes, some - j), k)
+            else:
+                for j in range(0, some, _ROWS):
+                    at = a + (i + j) * k * size
+                    dot(sums + j * size, size, at, k * size, x, 0, min(_ROWS, some - j), 1, k, 0)
+            if slot(args, slots.OUT):
+                to = slot(args, slots.OUT) + (first * n + n - 1) * size
+                for row in range(some):
+                    put(to, row * n, get(sums, row))
+            if slot(args, slots.EPILOGUE):
+                code, own = slot(args, slots.EPILOGUE), args + 8 * slots.SLOTS
+                words = slot(args, slots.WORDS)
+                finish(code, own, words, sums, size, some, 1, matrix, i, n - 1, 1)
+            first += some
+        return 0
+
+    return kernel
+
+
+def _build_column(tile: Tile) -> Callable[[int, int], int]:
+    """`f(args, matrix)`: where the last column of a matrix B is, one number behind the other: in
+    place of panels where it has to be copied."""
+    from dnnc.kernels.intrinsics import load, slot, store
+
+    size, get, put = tile.bytes_each, load(tile.dtype, 1), store(tile.dtype, 0)
+
+    def column(args: int, matrix: int) -> int:
+        n, k, width = slot(args, slots.N), slot(args, slots.K), slot(args, slots.WIDTH)
+        to: int = slot(args, slots.PANELS)
+        if slot(args, slots.FLIP_B):
+            return int(slot(args, slots.B) + (matrix * n + n - 1) * k * size)
+        source, step = slot(args, slots.B) + (matrix * k * n + n - 1) * size, n
+        if width:
+            inside, step = (n - 1) % width, width
+            source = slot(args, slots.B) + ((n - 1 - inside) * k + inside) * size
+        for i in range(k):
+            put(to, i, get(source, i * step))
+        return to
+
+    return column
 
 
 def _build_piece(tile: Tile) -> Callable[..., None]:

@@ -8,16 +8,17 @@ __all__: list[str] = []
 OUT, A, B, BATCH, M, N, K, FLIP_A, FLIP_B, WIDTH, PIECES = range(11)
 #: Rows of A that one strip takes, and bytes of panels that are multiplied by at a time.
 BLOCK, GROUP = range(11, 13)
-#: The code of strips of one, two and three vectors; that of a product with one row or column, that
-#: of another order of loops, and that of the matrix unit, where sizes may favour one.
-ONE, TWO, THREE, VECTOR, OTHER, UNIT = range(13, 19)
+#: The code of strips of one, two and three vectors, that of the last column of products, and, where
+#: sizes may favour one, that of products with one row or column, that of another order of loops,
+#: and that of the matrix unit.
+ONE, TWO, THREE, COLUMN, VECTOR, OTHER, UNIT = range(13, 20)
 #: Scratch memory: packed panels of B, packed rows of A, the words of a strip and of a region, sums,
 #: and a list of cache lines. For the matrix unit the first three are pieces of what is fixed, be it
 #: rows of A or columns of B; the rings of what streams by, and what is turned; and the words of a
 #: stream and of a region.
-PANELS, ROWS, WORDS, TILE, LINES = range(19, 24)
+PANELS, ROWS, WORDS, TILE, LINES = range(20, 25)
 #: The code of the epilogue or 0, and its slots.
-EPILOGUE, SLOTS = range(24, 26)
+EPILOGUE, SLOTS = range(25, 27)
 
 #: The longest sum that a strip takes: longer ones are added to what is stored. Columns of A that
 #: are much longer evict one another where they share sets of the second-level cache.
