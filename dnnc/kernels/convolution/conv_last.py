@@ -20,6 +20,7 @@ from typing import Any
 from dnnc.ir.dims import Dim, dim, product
 from dnnc.ir.graph import Node, Value
 from dnnc.kernels.abi import Buffer, Call, Integer, Scratch, anchored, lowering, make_kernel
+from dnnc.kernels.code import Code
 from dnnc.kernels.convolution.depthwise import Taps, depthwise_kernel
 from dnnc.kernels.convolution.driver import build_conv, most_rows
 from dnnc.kernels.convolution.run_strips import Runs
@@ -77,7 +78,10 @@ def conv_last_calls(
         kernel, arguments = depthwise_kernel(op, taps, x, packed, y, epilogue)
         return [Call(kernel, arguments, flops, in_place, examples)]
     tile = form.tile
-    wide, narrow = (_runs(op, form, x, y, weight, one) for one in (False, True))
+    (wide, narrow), few = (
+        [_runs(op, form, x, y, weight, one, less) for one in (False, True)]
+        for less in (False, True)
+    )
     runs = wide or narrow
     block = most_rows(tile, runs.rows if runs else 1)
     arguments = (
@@ -90,6 +94,7 @@ def conv_last_calls(
         Integer(packed.shape[2]),
         Integer.of(block),
         Integer.of(tile.rows),
+        *map(Code, form.strips(*few)),
         Scratch(dim(block * tile.columns * tile.bytes_each), per_thread=True),
         Integer.of(int(epilogue is None or epilogue.flat)),
         *epilogue_arguments(epilogue),
@@ -100,10 +105,13 @@ def conv_last_calls(
 
 
 def _runs(
-    op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...], narrow: bool
+    op: Any, form: Form, x: Value, y: Value, weight: tuple[Dim, ...], narrow: bool, few: bool
 ) -> Runs | None:
     """The runs of pixels where strips gain enough by knowing them to be compiled for them: where
-    taps share what they read, and else those one vector wide, and all where sums are short."""
+    taps share what they read, and else those one vector wide, and all where sums are short.
+
+    By input with strides, lines of some classes have a tap less than those of the first: `few`.
+    """
     backward = isinstance(op, ConvLastInputGradient)
     runs = runs_of(op, form, x, y, weight, backward)
     if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
@@ -111,7 +119,7 @@ def _runs(
     tile = form.narrow if narrow else form.tile
     if tile is None:
         return None
-    shared = None if backward and op.strides[1] != 1 else _shared(op, runs, x, weight)
+    shared = _shared(op, runs, x, weight, few)
     if shared and shared.fit(tile):
         return shared
     depth = (product(weight[2:]) * (x.shape[3] // op.groups)).constant
@@ -119,12 +127,18 @@ def _runs(
     return runs if tile.vectors == 1 or short else None
 
 
-def _shared(op: Any, runs: Runs, x: Value, weight: tuple[Dim, ...]) -> Runs | None:
+def _shared(op: Any, runs: Runs, x: Value, weight: tuple[Dim, ...], few: bool) -> Runs | None:
     """The same runs with the taps of a line at once, if they share what they read."""
     channels = x.shape[3]
-    sizes = (weight[3], op.dilations[1] * channels, channels // op.groups)
-    taps, reach, steps = (size.constant for size in sizes)
-    if taps is None or reach is None or steps is None:
+    sizes = (weight[3], op.strides[1], op.dilations[1], channels, channels // op.groups)
+    taps, stride, dilation, pixel, steps = (size.constant for size in sizes)
+    if taps is None or stride is None or dilation is None or pixel is None or steps is None:
         return None
-    shared = replace(runs, steps=steps, taps=taps, reach=reach * runs.step)
-    return shared if len(shared.numbers(runs.rows)) < runs.rows * taps else None
+    if isinstance(op, ConvLastInputGradient) and stride > 1:
+        # Each class has every so manieth tap, for adjacent pixels.
+        if dilation > 1:
+            return None
+        taps = taps // stride if few else -(-taps // stride)
+    reach = dilation * pixel * runs.step
+    shared = replace(runs, steps=steps, taps=taps, reach=reach)
+    return shared if taps > 1 and len(shared.numbers(runs.rows)) < runs.rows * taps else None

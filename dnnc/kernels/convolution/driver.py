@@ -13,6 +13,7 @@ from dnnc.kernels.convolution.slab import (
 from dnnc.kernels.convolution.slots import (
     BACKWARD,
     CHANNELS,
+    CODE,
     COLUMNS,
     DH,
     DW,
@@ -50,8 +51,11 @@ from dnnc.kernels.tiles import Tile
 
 __all__ = ["build_conv", "most_rows"]
 
-#: WIDTH is that of a panel of packed weights; TALL the rows of a tile.
-_WIDTH, _DEPTH, _BLOCK, _TALL, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(OWN, OWN + 8)
+#: WIDTH is that of a panel of packed weights; TALL the rows of a tile. FEW and FEW_NARROW stand for
+#: STRIP and NARROW in classes that have a tap of a line less than the first one.
+_WIDTH, _DEPTH, _BLOCK, _TALL, _FEW, _FEW_NARROW, _TILE, _FLAT, _EPILOGUE, _SLOTS = range(
+    OWN, OWN + 10
+)
 
 
 def most_rows(tile: Tile, run: int) -> int:
@@ -127,22 +131,23 @@ def _build_slab(widest: Tile) -> Callable[..., None]:
         if not slot(args, BACKWARD):
             pixels(args, lines, u1, down, across)
             depth = slot(args, _DEPTH)
-            strips(args, image, base, 0, depth, q, count, 0, u1, 1, 1, first, last)
+            strips(args, image, base, 0, depth, q, count, 0, u1, 1, 1, first, last, 0)
             return
         sh, sw, top, left = slot(args, SH), slot(args, SW), slot(args, TOP), slot(args, LEFT)
-        done = 0
+        done, kw = 0, slot(args, KW)
         for r in range(sh):
             for s in range(sw):
                 depth = depth_of(args, r, s)
                 # The grid lines and columns of this class that lie inside of the output.
                 qa, qb = max(q, (top - r + sh - 1) // sh), min(stop, (ho - 1 + top - r) // sh + 1)
                 ua, ub = (left - s + sw - 1) // sw, (wo - 1 + left - s) // sw + 1
+                few = (kw - s + sw - 1) // sw < (kw + sw - 1) // sw
                 if qa < qb and ua < ub:
                     pixels(args, lines, ub - ua, down, across)
                     strips(
                         args, image, base + (qa - q) * line + (ua - u0) * pixel, done, depth,
                         qa * sh + r - top, qb - qa, ua * sw + s - left, ub - ua, sh, sw, first,
-                        last,
+                        last, few,
                     )  # fmt: skip
                 done += depth
 
@@ -165,20 +170,20 @@ def _build_depth() -> Callable[[int, int, int], int]:
 
 
 def _build_strips(widest: Tile) -> Callable[..., None]:
-    """`f(args, image, a, done, depth, y, lines, x, columns, sh, sw, first, last)`: one class.
+    """`f(args, image, a, done, depth, y, lines, x, columns, sh, sw, first, last, few)`: one class.
 
     `a` is the address of the input, `done` the depth of classes before; outputs are at `y`, `x`,
-    and `sh`, `sw` apart.
+    and `sh`, `sw` apart. Lines have a tap less than those of the first class where there are `few`.
     """
     from dnnc.kernels.intrinsics import slot, store
     from dnnc.kernels.subroutine import subroutine
 
     block = subroutine(_build_block(widest))
-    put, size = store("i64"), widest.bytes_each
+    put, size, lanes = store("i64"), widest.bytes_each, widest.lanes
 
     def strips(
         args: int, image: int, a: int, done: int, depth: int, y: int, lines: int, x: int,
-        columns: int, sh: int, sw: int, first: int, last: int,
+        columns: int, sh: int, sw: int, first: int, last: int, few: int,
     ) -> None:  # fmt: skip
         words, each, width = slot(args, WORDS), slot(args, COLUMNS), slot(args, _WIDTH)
         wide = slot(args, WIDE)
@@ -206,6 +211,10 @@ def _build_strips(widest: Tile) -> Callable[..., None]:
             put(words, Strip.A, a + channel * size)
             put(words, Strip.B, slot(args, OTHER) + b * size)
             put(words, Strip.COLUMNS, min(wide, each - column))
+            code = _FEW if few else STRIP
+            if each - column <= lanes:
+                code = _FEW_NARROW if few else NARROW
+            put(words, CODE, slot(args, code))
             for i in range(0, rows, at_once):
                 put(words, Strip.ROWS, min(at_once, rows - i))
                 put(words, Strip.A_TABLE, slot(args, PIXELS) + 8 * i)
@@ -222,7 +231,7 @@ def _build_block(widest: Tile) -> Callable[..., None]:
     from dnnc.kernels.subroutine import subroutine
 
     deliver = subroutine(_build_deliver(widest))
-    put, size, lanes = store("i64"), widest.bytes_each, widest.lanes
+    put, size = store("i64"), widest.bytes_each
 
     def block(
         args: int, image: int, channel: int, i: int, y: int, x: int, columns: int, sh: int,
@@ -237,9 +246,7 @@ def _build_block(widest: Tile) -> Callable[..., None]:
             put(words, Strip.C, slot(args, OUT) + (pixel * slot(args, O) + channel) * size)
             put(words, Strip.C_ROW, sw * slot(args, O) * size)
         if slot(words, Strip.DEPTH) > 0:
-            call_kernel(
-                slot(args, NARROW if slot(words, Strip.COLUMNS) <= lanes else STRIP), words, 0, 0
-            )
+            call_kernel(slot(words, CODE), words, 0, 0)
         else:
             zero_bytes(slot(args, _TILE), rows * wide * size)
         if direct:

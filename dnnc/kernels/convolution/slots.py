@@ -39,8 +39,10 @@ OWN = 31
 BUDGET = 128 * 1024
 #: Most grid points of a slab.
 MOST_PIXELS = 1024
-#: Where the words of a region, and the columns of the table of pixels, lie among WORDS.
+#: Where the words of a region, the columns of the table of pixels, and the code of the strips that
+#: are computed lie among WORDS.
 REGION, TABLE = Strip.WORDS * 8, Strip.WORDS + Region.WORDS
+CODE = TABLE + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def common_slots(
         Scratch(slab, per_thread=True),
         Scratch(kh * kw * channels * 8, per_thread=True),
         Scratch((outputs.shape[2] + MOST_PIXELS) * 8, per_thread=True),
-        Scratch(dim(8 * (TABLE + 1)), per_thread=True),
+        Scratch(dim(8 * (CODE + 1)), per_thread=True),
         Integer.of(form.tile.columns),
         Integer.of(room),
     )
