@@ -112,12 +112,14 @@ def _runs(
 
     By input with strides, lines of some classes have a tap less than those of the first: `few`.
     """
-    backward = isinstance(op, ConvLastInputGradient)
-    runs = runs_of(op, form, x, y, weight, backward)
-    if runs is None or not _SHORTEST_RUN <= runs.rows <= _LONGEST_RUN:
+    runs = runs_of(op, form, x, y, weight, isinstance(op, ConvLastInputGradient))
+    if runs is None or runs.rows < _SHORTEST_RUN:
         return None
+    # Parts of longer lines are runs as well.
+    parts = (n for n in range(1, runs.rows + 1) if runs.rows % n == 0)
+    runs = replace(runs, rows=runs.rows // next(n for n in parts if runs.rows <= n * _LONGEST_RUN))
     tile = form.narrow if narrow else form.tile
-    if tile is None:
+    if tile is None or runs.rows < _SHORTEST_RUN:
         return None
     shared = _shared(op, runs, x, weight, few)
     if shared and shared.fit(tile):
@@ -135,7 +137,7 @@ def _shared(op: Any, runs: Runs, x: Value, weight: tuple[Dim, ...], few: bool) -
     if taps is None or stride is None or dilation is None or pixel is None or steps is None:
         return None
     if isinstance(op, ConvLastInputGradient) and stride > 1:
-        # Each class has every so manieth tap, for adjacent pixels.
+        # A class has one tap out of so many, for adjacent pixels.
         if dilation > 1:
             return None
         taps = taps // stride if few else -(-taps // stride)
