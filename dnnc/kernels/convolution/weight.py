@@ -69,11 +69,11 @@ _KEPT, _DEEP = 512 * 1024, 256
 #: Fewest pixels of a chunk: each writes and joins a partial result. There are more chunks than one
 #: in any case where threads have nothing else to share.
 _FEWEST = 96
-#: Taps in a run that make a tile with enough sums, and most taps of a line that are shifts.
-_SHORTEST_RUN, _MOST_SHIFTS = 8, 7
-#: Fewest taps and pixels of a run for which strips of several vectors are worth compiling: shorter
-#: ones gain little.
-_WIDE_RUN, _WIDE_PIXELS = 64, 12
+#: Most taps of a line that are shifts.
+_MOST_SHIFTS = 7
+#: Fewest taps and pixels of a run, by vectors of a tile, for which strips are worth compiling:
+#: shorter ones gain little, or lose.
+_SHORTEST = {1: (8, 1), 2: (48, 7), 3: (64, 12)}
 
 
 @lowering(ConvLastWeightGradient)
@@ -147,11 +147,11 @@ def _runs(op: Any, form: Form, x: Value, dy: Value, dw: Value, tile: Tile) -> Ru
     wide, channels, pixels = dw.shape[3].constant or 0, dw.shape[1].constant or 0, runs.rows
     # What one tap reads the next one has read a pixel before.
     near = op.strides[1] == op.dilations[1] == 1 and 1 < wide <= min(_MOST_SHIFTS, pixels // 2)
-    if near and wide * channels >= _SHORTEST_RUN:
+    if near and wide * channels >= _SHORTEST[1][0]:
         shifts = Runs(channels, runs.step, pixels, runs.pitch, wide)
         if shifts.fit(tile):
             return shifts
-    taps, some = (_SHORTEST_RUN, 1) if tile.vectors == 1 else (_WIDE_RUN, _WIDE_PIXELS)
+    taps, some = _SHORTEST[tile.vectors]
     if runs.steps < taps or pixels < some:
         return None
     return Runs(runs.steps, runs.step, pixels, runs.pitch)
