@@ -78,18 +78,19 @@ def conv_last_calls(
         kernel, arguments = depthwise_kernel(op, taps, x, packed, y, epilogue)
         return [Call(kernel, arguments, flops, in_place, examples)]
     tile = form.tile
-    (wide, narrow), few = (
+    many, few = (
         [_runs(op, form, x, y, weight, one, less) for one in (False, True)]
         for less in (False, True)
     )
-    runs = wide or narrow
+    # All that there are have as many rows.
+    runs = next(filter(None, many + few), None)
     block = most_rows(tile, runs.rows if runs else 1)
     arguments = (
         # An epilogue stores by itself, from a tile of sums.
         Integer.of(0) if epilogue else Buffer(y, written=True),
         Buffer(x),
         Buffer(packed),
-        *common_slots(op, form, x, y, weight, backward, form.strips(wide, narrow)),
+        *common_slots(op, form, x, y, weight, backward, form.strips(*many)),
         Integer(form.width),
         Integer(packed.shape[2]),
         Integer.of(block),
