@@ -156,6 +156,20 @@ class _RunWriter:
         vectors = range(self.tile.vectors)
         return [load_at(self.builder, self.vector, row, j * self.size) for j in vectors]
 
+    def _add(
+        self,
+        at: ir.Value,
+        offset: int,
+        uses: Sequence[tuple[int, Sequence[ir.Value]]],
+        sums: list[ir.Value],
+    ) -> None:
+        """Add the products of one number, which is read once, with rows of B to rows of `sums`."""
+        b, vectors = self.builder, self.tile.vectors
+        factor = splat(b, load_at(b, self.vector.element, at, offset), self.vector.count)
+        for i, row in uses:
+            for j, vector in enumerate(row, i * vectors):
+                sums[j] = fmuladd(b, factor, vector, sums[j])
+
     def _kept(self, sums: Sequence[ir.Value]) -> list[ir.Value]:
         """The same sums behind a barrier that no instruction is moved across: LLVM would move the
         loads of all steps to the front, to registers that there are not."""
@@ -223,15 +237,10 @@ class _ShiftWriter(_RunWriter):
     ) -> list[ir.Value]:
         """Add the products of number k of each row at these shifts; the last row of B in the window
         is that of shift 0."""
-        b, results, runs = self.builder, list(sums), self.runs
+        runs, results = self.runs, list(sums)
         for i in range(self.rows):
-            offset = k * runs.step + i * runs.pitch
-            number = load_at(b, self.vector.element, at, offset)
-            factor = splat(b, number, self.vector.count)
-            for s in shifts:
-                place = (i * runs.shifts + s) * self.tile.vectors
-                for j, vector in enumerate(window[-1 - s]):
-                    results[place + j] = fmuladd(b, factor, vector, results[place + j])
+            uses = [(i * runs.shifts + s, window[-1 - s]) for s in shifts]
+            self._add(at, k * runs.step + i * runs.pitch, uses, results)
         return results
 
 
@@ -242,17 +251,13 @@ class _TapWriter(_RunWriter):
     def _run(
         self, at: ir.Value, row: ir.Value, b_step: ir.Value, sums: Sequence[ir.Value]
     ) -> list[ir.Value]:
-        b, runs, vectors = self.builder, self.runs, self.tile.vectors
+        b, runs = self.builder, self.runs
         apart = b.mul(b_step, I64(runs.steps))
         with loop(b, I64(0), I64(runs.steps), 1, [row, at, *sums], at_least_once=True) as turn:
             now, place, *values = turn.carried
             taps = [self._vectors(b.gep(now, [b.mul(apart, I64(t))])) for t in range(runs.taps)]
             for offset, uses in runs.numbers(self.rows).items():
-                number = load_at(b, self.vector.element, place, offset)
-                factor = splat(b, number, self.vector.count)
-                for i, t in uses:
-                    for j, vector in enumerate(taps[t], i * vectors):
-                        values[j] = fmuladd(b, factor, vector, values[j])
+                self._add(place, offset, [(i, taps[t]) for i, t in uses], values)
                 values = self._kept(values)
             turn.following = [b.gep(now, [b_step]), b.gep(place, [I64(runs.step)]), *values]
         row, _, *values = turn.carried

@@ -72,7 +72,7 @@ _FEWEST = 96
 #: Most taps of a line that are shifts.
 _MOST_SHIFTS = 7
 #: Fewest taps and pixels of a run, by vectors of a tile, for which strips are worth compiling:
-#: shorter ones gain little, or lose.
+#: shorter ones gain little.
 _SHORTEST = {1: (8, 1), 2: (48, 7), 3: (64, 12)}
 
 
